@@ -1,0 +1,283 @@
+"""Model cards, attack specs and suites: TOML files to specs, and names to either."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.util
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hahbench.errors import CatalogError, HahbenchError, UnknownNameError
+from hahbench.registry import Registry, suggest
+from hahbench.spec import NORMS, AttackSpec, ModelCard, Suite
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ANY_TABLE = dict
+_TEXT = str
+_CARD_KEYS = {
+    "name": _TEXT,
+    "base": _TEXT,
+    "loader": _TEXT,
+    "params": _ANY_TABLE,
+    "weights": _TEXT,
+    "sha256": _TEXT,
+    "dataset": _TEXT,
+    "train": _ANY_TABLE,
+    "display": _TEXT,
+    "reference": _TEXT,
+}
+_ATTACK_KEYS = {"kind": _TEXT, "norm": _TEXT, "levels": list, "params": _ANY_TABLE, "seed": int, "draws": int}
+_SUITE_KEYS = {"models": list, "attacks": list, "dataset": _TEXT, "n": int}
+_TYPE_NAMES = {str: "a string", dict: "a table", list: "a list", int: "a whole number"}
+
+
+def data_folder(noun: str) -> Path:
+    """The folder of shipped ``models``, ``attacks`` or ``reports``: in the wheel, else in the checkout."""
+    package = Path(__file__).parent
+    installed = package / "catalog_data" / noun
+    return installed if installed.is_dir() else package.parent / noun
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def models() -> Registry[ModelCard]:
+    """Every model that has a name: the shipped cards, those of installed packages and those registered in code."""
+    registry: Registry[ModelCard] = Registry(
+        "model", "hahbench.models", plugin=lambda name, path: ModelCard(name=name, loader=path, display=name)
+    )
+    folder = data_folder("models")
+    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.toml"))}
+    cards: dict[str, ModelCard] = {}
+
+    def card(name: str, where: Path) -> ModelCard:
+        if name not in files:
+            raise CatalogError(f"{where}: key 'base': {name!r} is no model; {suggest(name, list(files))}")
+        if name not in cards:
+            cards[name] = _read_card(files[name], name, card)
+        return cards[name]
+
+    for name, path in files.items():
+        registry.register(name, card(name, path))
+    return registry
+
+
+def register_model(name: str, *, display: str | None = None, reference: str = "", **params: Any) -> Callable[[F], F]:
+    """Decorator: give a model a name.
+
+    The decorated function returns a module that maps images in [0, 1] of shape (N, C, H, W) to logits.
+
+    Args:
+        name: the name to use on the command line.
+        display: the name shown in reports.
+        reference: the paper.
+        **params: keyword arguments that the function is called with.
+
+    Raises:
+        DuplicateNameError: the name is taken.
+    """
+
+    def register(loader: F) -> F:
+        card = ModelCard(name=name, loader=loader, params=params, display=display or name, reference=reference)
+        models().register(name, card)
+        return loader
+
+    return register
+
+
+def resolve_models(name: str, dataset: str) -> list[ModelCard]:
+    """The cards that a model argument stands for.
+
+    Args:
+        name: a registered name; or the path of a card (``.toml``); or the path of a Python file that registers
+            models, of which all are taken.
+        dataset: the data set in use; on ``shapes``, ``HaH`` stands for ``shapes/HaH`` where there is such a card.
+
+    Raises:
+        UnknownNameError: nothing is registered under the name.
+        CatalogError: the file is missing or wrong, or the model is yet to be trained.
+    """
+    return [dataclasses.replace(card, argument=name) for card in _resolve(name, dataset)]
+
+
+def _resolve(name: str, dataset: str) -> list[ModelCard]:
+    if name.endswith(".toml"):
+        return [read_card(Path(name))]
+    if name.endswith(".py"):
+        return _run_file(Path(name))
+    registry = models()
+    card = registry[f"{dataset}/{name}" if f"{dataset}/{name}" in registry else name]
+    if card.train and card.weights is None:
+        raise CatalogError(
+            f"model {name!r} has no weights for data set {dataset!r}; train it with "
+            f"'hahbench train {name} --dataset {dataset} --data PATH', then give --model the card that this writes"
+        )
+    return [card]
+
+
+def read_card(path: Path) -> ModelCard:
+    """The model card in a TOML file.
+
+    Raises:
+        CatalogError: the file is missing, is no TOML, or has a wrong key, value or base.
+    """
+
+    def registered(name: str, where: Path) -> ModelCard:
+        try:
+            return models()[name]
+        except UnknownNameError as error:
+            raise CatalogError(f"{where}: key 'base': {error}") from None
+
+    return _read_card(path, path.stem, registered)
+
+
+def _read_card(path: Path, name: str, base_card: Callable[[str, Path], ModelCard]) -> ModelCard:
+    given = _read_toml(path, _CARD_KEYS)
+    if "base" in given:
+        base = base_card(given["base"], path)
+    elif "loader" in given:
+        base = ModelCard(name=name, loader=given["loader"])
+    else:
+        raise CatalogError(f"{path}: needs the key 'loader' ('module:attribute') or 'base' (another card's name)")
+    return dataclasses.replace(
+        base,
+        name=given.get("name", name),
+        loader=given.get("loader", base.loader),
+        params={**base.params, **given.get("params", {})},
+        weights=path.parent / given["weights"] if "weights" in given else base.weights,
+        sha256=given.get("sha256", None if "weights" in given else base.sha256),
+        base=given.get("base"),
+        dataset=given.get("dataset", base.dataset),
+        train={**base.train, **given.get("train", {})},
+        display=given.get("display", base.display or given.get("name", name)),
+        reference=given.get("reference", base.reference),
+    )
+
+
+def _run_file(path: Path) -> list[ModelCard]:
+    if not path.is_file():
+        raise CatalogError(f"{path}: no such Python file")
+    registry = models()
+    before = set(registry)
+    module_name = f"hahbench_user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Pickling and dataclasses look a module up by its name.
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except HahbenchError:
+        raise
+    except Exception as error:
+        raise CatalogError(f"{path}: running it raised {type(error).__name__}: {error}") from error
+    added = [name for name in registry if name not in before]
+    if not added:
+        raise CatalogError(f"{path}: registers no model; decorate a loader with @hahbench.register_model('NAME')")
+    return [registry[name] for name in added]
+
+
+# --- attacks and suites -----------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def attacks() -> Registry[AttackSpec]:
+    """Every shipped attack."""
+    registry: Registry[AttackSpec] = Registry("attack")
+    for path in sorted(data_folder("attacks").glob("*.toml")):
+        registry.register(path.stem, read_attack(path))
+    return registry
+
+
+def read_attack(path: Path) -> AttackSpec:
+    """The attack spec in a TOML file, named after the file.
+
+    Raises:
+        CatalogError: the file is missing, is no TOML, or has a wrong key or value.
+    """
+    given = _read_toml(path, _ATTACK_KEYS)
+    if "kind" not in given:
+        raise CatalogError(f"{path}: needs the key 'kind', such as 'fmn'")
+    if given.get("norm") not in (None, *NORMS):
+        raise CatalogError(f"{path}: key 'norm': {given['norm']!r}; allowed: {', '.join(NORMS)}")
+    if given.get("draws", 1) < 1:
+        raise CatalogError(f"{path}: key 'draws': {given['draws']}; allowed: 1 or more")
+    return AttackSpec(
+        name=path.stem,
+        kind=given["kind"],
+        norm=given.get("norm"),
+        levels=tuple(_number(level, f"{path}: key 'levels'") for level in given.get("levels", [])),
+        params=given.get("params", {}),
+        seed=given.get("seed", 0),
+        draws=given.get("draws", 1),
+    )
+
+
+@functools.cache
+def suites() -> Registry[Suite]:
+    """Every shipped suite."""
+    registry: Registry[Suite] = Registry("suite")
+    for path in sorted((data_folder("attacks") / "suites").glob("*.toml")):
+        registry.register(path.stem, read_suite(path))
+    return registry
+
+
+def read_suite(path: Path) -> Suite:
+    """The suite in a TOML file, named after the file.
+
+    Raises:
+        CatalogError: the file is missing, is no TOML, or has a wrong key or value.
+    """
+    given = _read_toml(path, _SUITE_KEYS)
+    missing = [key for key in _SUITE_KEYS if key not in given]
+    if missing:
+        raise CatalogError(f"{path}: needs the key {missing[0]!r}; a suite has {', '.join(_SUITE_KEYS)}")
+    for key in ("models", "attacks"):
+        if not all(isinstance(name, str) for name in given[key]):
+            raise CatalogError(f"{path}: key {key!r}: {given[key]!r}; allowed: a list of names")
+    return Suite(path.stem, tuple(given["models"]), tuple(given["attacks"]), given["dataset"], given["n"])
+
+
+def resolve_suite(name: str) -> Suite:
+    """The suite of this name, or in the TOML file of this path."""
+    return read_suite(Path(name)) if name.endswith(".toml") else suites()[name]
+
+
+def resolve_attacks(suite: Suite) -> list[AttackSpec]:
+    """The suite's attacks, each a name or the path of a TOML file."""
+    return [read_attack(Path(name)) if name.endswith(".toml") else attacks()[name] for name in suite.attacks]
+
+
+# --- TOML -------------------------------------------------------------------------------------------------------------
+
+
+def _read_toml(path: Path, keys: Mapping[str, type]) -> dict[str, Any]:
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CatalogError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CatalogError(f"{path}: cannot be read as TOML: {error}") from error
+    for key, value in given.items():
+        if key not in keys:
+            raise CatalogError(f"{path}: unknown key {key!r}; {suggest(key, list(keys))}")
+        if not isinstance(value, keys[key]) or isinstance(value, bool):
+            raise CatalogError(f"{path}: key {key!r}: {value!r}; allowed: {_TYPE_NAMES[keys[key]]}")
+    return given
+
+
+def _number(value: object, where: str) -> float:
+    try:
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            return float(Fraction(value))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        pass
+    raise CatalogError(f"{where}: {value!r}; allowed: numbers or fractions such as '8/255'")

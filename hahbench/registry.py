@@ -1,0 +1,99 @@
+"""Names to things."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar, cast
+
+from hahbench.errors import DuplicateNameError, HahbenchError, UnknownNameError
+
+T = TypeVar("T")
+
+
+def suggest(given: str, allowed: list[str]) -> str:
+    """The end of an error message: the near misses of ``given`` in ``allowed``, else all that is allowed."""
+    lower = {name.lower(): name for name in allowed}
+    close = difflib.get_close_matches(given.lower(), lower, n=3, cutoff=0.6)
+    if close:
+        return f"did you mean {' or '.join(repr(lower[name]) for name in close)}?"
+    return f"allowed: {', '.join(sorted(allowed)) or 'nothing, none is registered'}"
+
+
+def import_attribute(path: str) -> Any:
+    """The attribute that ``module:attribute`` names.
+
+    Raises:
+        HahbenchError: the path is malformed, or the module or attribute is missing.
+    """
+    module, separator, attribute = path.partition(":")
+    if not (module and separator and attribute):
+        raise HahbenchError(f"{path!r} must have the form 'module:attribute'")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise HahbenchError(f"{path!r} cannot be imported: {error}") from error
+    except AttributeError:
+        raise HahbenchError(f"{path!r}: module {module!r} has no attribute {attribute!r}") from None
+
+
+class Registry(Generic[T]):
+    """A mapping from names to things, each name given once.
+
+    A thing may be registered as a ``module:attribute`` path, which is imported when it is first looked up. Installed
+    packages add theirs through the entry-point group, and are not imported before either; one whose name is taken is
+    skipped with a warning.
+
+    Args:
+        noun: what is registered, for messages, such as ``"data set"``.
+        group: the entry-point group, such as ``"hahbench.datasets"``.
+        plugin: makes a thing of an entry point's name and path; by default the path stands for what it names.
+    """
+
+    def __init__(
+        self, noun: str, group: str | None = None, plugin: Callable[[str, str], T | str] = lambda name, path: path
+    ) -> None:
+        self.noun = noun
+        self._group = group
+        self._plugin = plugin
+        self._entries: dict[str, T | str] = {}
+
+    def register(self, name: str, thing: T | str) -> None:
+        """Give ``thing`` a name.
+
+        Raises:
+            DuplicateNameError: the name is taken.
+        """
+        if name in self._entries:
+            raise DuplicateNameError(f"{self.noun} {name!r} is registered already; choose another name")
+        self._entries[name] = thing
+
+    def __getitem__(self, name: str) -> T:
+        self._load_plugins()
+        if name not in self._entries:
+            raise UnknownNameError(f"unknown {self.noun} {name!r}; {suggest(name, list(self._entries))}")
+        thing = self._entries[name]
+        if isinstance(thing, str):
+            thing = self._entries[name] = cast(T, import_attribute(thing))
+        return thing
+
+    def __contains__(self, name: object) -> bool:
+        self._load_plugins()
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        self._load_plugins()
+        return iter(sorted(self._entries))
+
+    def _load_plugins(self) -> None:
+        group, self._group = self._group, None
+        if group is None:
+            return
+        for point in importlib.metadata.entry_points(group=group):
+            try:
+                self.register(point.name, self._plugin(point.name, f"{point.module}:{point.attr}"))
+            except DuplicateNameError as error:
+                warnings.warn(f"plug-in {point.value!r} is skipped: {error}", stacklevel=3)

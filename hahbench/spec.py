@@ -1,0 +1,118 @@
+"""What was asked: model cards, attack specs, suites, and the cells that they expand to."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+Norm = Literal["l0", "l1", "l2", "linf"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
+
+
+def digest(*parts: object) -> str:
+    """SHA-256, as 64 hexadecimal digits, of JSON-serialisable ``parts`` in canonical form."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCard:
+    """One model: how it is built, where its weights lie and how they were trained.
+
+    Attributes:
+        name: the name that it is registered under, such as ``HaH`` or ``shapes/HaH``.
+        loader: ``module:attribute``, or the callable itself. Called with ``params``, it returns a module that maps
+            images in [0, 1] of shape (N, C, H, W) to logits of shape (N, classes).
+        params: keyword arguments of the loader.
+        weights: the file whose tensors are loaded into the module; None when the loader does that itself.
+        sha256: the SHA-256 of that file.
+        base: the card that this one amends.
+        dataset: the data set that the weights were trained on.
+        train: the training recipe.
+        display: the name shown in reports.
+        reference: the paper.
+        argument: what to give ``--model`` to get this card: its name, or a path.
+    """
+
+    name: str
+    loader: str | Callable[..., Any]
+    params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    weights: Path | None = None
+    sha256: str | None = None
+    base: str | None = None
+    dataset: str | None = None
+    train: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    display: str = ""
+    reference: str = ""
+    argument: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackSpec:
+    """One attack, at any number of levels.
+
+    Attributes:
+        name: the name that suites use, such as ``fmn-l2``.
+        kind: the attack family, such as ``fmn``.
+        norm: the norm that the attack minimises or is bounded by; None for random corruptions.
+        levels: sigma, epsilon or severity; empty for minimum-norm attacks, which have none.
+        params: keyword arguments of the family.
+        seed: the seed of the first draw.
+        draws: how many times the attack is repeated, with seeds ``seed``, ``seed + 1``, ...
+    """
+
+    name: str
+    kind: str
+    norm: Norm | None = None
+    levels: tuple[float, ...] = ()
+    params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    seed: int = 0
+    draws: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """Models x attacks on the first ``n`` test samples of a data set."""
+
+    name: str
+    models: tuple[str, ...]
+    attacks: tuple[str, ...]
+    dataset: str
+    n: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One model under one attack at one level with one seed: the unit of work, of caching and of resuming.
+
+    Attributes:
+        model: the model's name.
+        model_digest: digest of its weights, its loader, its parameters and its code.
+        data_digest: digest of the samples' images and labels.
+        attack: the attack's spec.
+        attack_version: of the code that carries out the attack; raised when its results change.
+        level: sigma, epsilon or severity; None for minimum-norm attacks.
+        seed: of this draw.
+    """
+
+    model: str
+    model_digest: str
+    data_digest: str
+    attack: AttackSpec
+    attack_version: str
+    level: float | None
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Digest of everything that can change the result, and of nothing else but the two names."""
+        attack = self.attack
+        return digest(
+            [self.model, self.model_digest, self.data_digest],
+            [attack.name, attack.kind, attack.norm, dict(attack.params), self.attack_version],
+            [self.level, self.seed],
+        )

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hahbench import catalog
+from hahbench.errors import CatalogError, UnknownNameError
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_every_shipped_suite_names_registered_models_and_attacks() -> None:
+    for name in catalog.suites():
+        suite = catalog.suites()[name]
+        assert len(catalog.resolve_attacks(suite)) == len(suite.attacks)
+        assert set(suite.models) <= set(catalog.models())
+
+
+def test_a_card_amends_its_base_key_by_key(tmp_path: Path) -> None:
+    base = catalog.models()["HaH"]
+    path = write(tmp_path / "mine.toml", 'base = "HaH"\n[params]\nsigma = 0.3\n[train]\nepochs = 7\n')
+    card = catalog.read_card(path)
+    assert card.name == "mine"
+    assert card.loader == base.loader
+    assert card.params == {**base.params, "sigma": 0.3}
+    assert card.train == {**base.train, "epochs": 7}
+
+
+def test_weights_lie_beside_the_card(tmp_path: Path) -> None:
+    card = catalog.read_card(write(tmp_path / "mine.toml", 'base = "HaH"\nweights = "w.safetensors"\nsha256 = "ab"'))
+    assert card.weights == tmp_path / "w.safetensors"
+    assert card.sha256 == "ab"
+
+
+def test_new_weights_do_not_inherit_the_hash_of_the_old(tmp_path: Path) -> None:
+    shipped = catalog.models()["shapes/HaH"]
+    card = catalog.read_card(write(tmp_path / "mine.toml", 'base = "shapes/HaH"\nweights = "w.safetensors"'))
+    assert shipped.sha256 is not None
+    assert card.sha256 is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('loder = "a:b"', "unknown key 'loder'; did you mean 'loader'?"),
+        ("loader = 3", "key 'loader': 3; allowed: a string"),
+        ('display = "x"', "needs the key 'loader' ('module:attribute') or 'base' (another card's name)"),
+        ('base = "HaHa"', "key 'base': unknown model 'HaHa'; did you mean 'HaH'?"),
+        ("loader = ", "cannot be read as TOML"),
+    ],
+)
+def test_a_wrong_card_names_file_key_given_and_allowed(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path / "card.toml", text)
+    with pytest.raises(CatalogError) as caught:
+        catalog.read_card(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "needs the key 'kind'"),
+        ('kind = "fmn"\nnorm = "l3"', "key 'norm': 'l3'; allowed: l0, l1, l2, linf"),
+        ('kind = "fmn"\nlevels = ["2/0"]', "key 'levels': '2/0'; allowed: numbers or fractions such as '8/255'"),
+        ('kind = "fmn"\ndraws = 0', "key 'draws': 0; allowed: 1 or more"),
+        ('kind = "fmn"\nseed = true', "key 'seed': True; allowed: a whole number"),
+    ],
+)
+def test_a_wrong_attack_names_file_key_given_and_allowed(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(CatalogError) as caught:
+        catalog.read_attack(write(tmp_path / "attack.toml", text))
+    assert message in str(caught.value)
+
+
+def test_levels_may_be_fractions(tmp_path: Path) -> None:
+    spec = catalog.read_attack(write(tmp_path / "a.toml", 'kind = "autoattack"\nlevels = ["2/255", 0.25]'))
+    assert spec.levels == (2 / 255, 0.25)
+
+
+def test_a_suite_may_name_attack_files(tmp_path: Path) -> None:
+    attack = write(tmp_path / "mine.toml", 'kind = "clean"')
+    suite = catalog.read_suite(
+        write(tmp_path / "s.toml", f'dataset = "shapes"\nn = 5\nmodels = []\nattacks = ["clean", "{attack}"]')
+    )
+    assert [spec.name for spec in catalog.resolve_attacks(suite)] == ["clean", "mine"]
+
+
+def test_a_model_on_a_data_set_is_the_card_with_weights_for_it() -> None:
+    assert [card.name for card in catalog.resolve_models("HaH", "shapes")] == ["shapes/HaH"]
+
+
+def test_an_untrained_model_says_how_to_train_it() -> None:
+    with pytest.raises(CatalogError, match="hahbench train HaH-5 --dataset cifar10 --data PATH"):
+        catalog.resolve_models("HaH-5", "cifar10")
+
+
+def test_an_unknown_model_gets_a_suggestion() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'Standard'"):
+        catalog.resolve_models("standrad", "shapes")
+
+
+# The four ways to register a model; the fourth, an installed package, stands in test_wheel.py.
+
+
+def test_way_1_a_decorator() -> None:
+    @catalog.register_model("decorated", width=0.1)
+    def loader(width: float) -> None: ...
+
+    (card,) = catalog.resolve_models("decorated", "shapes")
+    assert card.loader is loader
+    assert card.params == {"width": 0.1}
+
+
+def test_way_2_a_card_that_names_a_loader(tmp_path: Path) -> None:
+    path = write(tmp_path / "theirs.toml", 'loader = "their_package.module:loader"\n[params]\ndepth = 3')
+    (card,) = catalog.resolve_models(str(path), "shapes")
+    assert (card.name, card.loader, card.params) == ("theirs", "their_package.module:loader", {"depth": 3})
+
+
+def test_way_3_a_python_file(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "own.py",
+        "from hahbench import register_model\n@register_model('from-file')\ndef net():\n    return 1\n",
+    )
+    (card,) = catalog.resolve_models(str(path), "shapes")
+    assert card.name == "from-file"
+    assert callable(card.loader)
+    assert card.loader() == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 / 0", "running it raised ZeroDivisionError: division by zero"),
+        ("x = 1", "registers no model; decorate a loader with"),
+    ],
+)
+def test_a_python_file_that_registers_nothing(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(CatalogError, match=message):
+        catalog.resolve_models(str(write(tmp_path / "broken.py", text)), "shapes")

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import fractions
+import subprocess
+import sys
+
+import pytest
+
+from hahbench.errors import DuplicateNameError, HahbenchError, UnknownNameError
+from hahbench.registry import Registry, import_attribute
+
+
+@pytest.fixture
+def numbers() -> Registry[object]:
+    registry: Registry[object] = Registry("number")
+    registry.register("one", 1)
+    registry.register("half", "fractions:Fraction")
+    return registry
+
+
+def test_a_name_gives_back_what_was_registered(numbers: Registry[object]) -> None:
+    assert numbers["one"] == 1
+
+
+def test_a_path_is_imported_when_it_is_looked_up(numbers: Registry[object]) -> None:
+    assert numbers["half"] is fractions.Fraction
+
+
+def test_names_are_listed_in_order(numbers: Registry[object]) -> None:
+    assert list(numbers) == ["half", "one"]
+    assert "one" in numbers
+    assert "two" not in numbers
+
+
+def test_a_taken_name_is_refused(numbers: Registry[object]) -> None:
+    with pytest.raises(DuplicateNameError, match="number 'one' is registered already"):
+        numbers.register("one", 11)
+    assert numbers["one"] == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("onee", "unknown number 'onee'; did you mean 'one'?"),
+        ("HALF", "unknown number 'HALF'; did you mean 'half'?"),
+        ("zzz", "unknown number 'zzz'; allowed: half, one"),
+    ],
+)
+def test_an_unknown_name_gets_a_suggestion(numbers: Registry[object], given: str, message: str) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        numbers[given]
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("fractions", "'fractions' must have the form 'module:attribute'"),
+        ("no_such_module:thing", "cannot be imported"),
+        ("fractions:Half", "module 'fractions' has no attribute 'Half'"),
+    ],
+)
+def test_a_wrong_path_says_what_is_wrong(path: str, message: str) -> None:
+    with pytest.raises(HahbenchError, match=message):
+        import_attribute(path)
+
+
+def test_listing_names_imports_no_torch() -> None:
+    code = "import sys, hahbench.catalog as c; list(c.models()), list(c.attacks()), list(c.suites())"
+    subprocess.run([sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules"], check=True)
