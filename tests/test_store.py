@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hahbench.atomic import replacing
+from hahbench.errors import StoreError
+from hahbench.outcome import OUTCOME_COLUMNS, outcome_frame
+from hahbench.spec import AttackSpec, Cell
+from hahbench.store import CELL_COLUMNS, Store
+
+ATTACK = AttackSpec("fmn-l2", "fmn", "l2", params={"steps": 100})
+CELL = Cell("shapes/HaH", "m" * 64, "d" * 64, ATTACK, "1", None, 0)
+FACTS: dict[str, Any] = {
+    "argument": "HaH",
+    "display": "HaH",
+    "reference": "",
+    "parameters": 7,
+    "loader": "shapes",
+    "dataset": "shapes",
+    "source": "drawn",
+    "n": 3,
+    "worst_case": True,
+    "seconds": 1.5,
+    "device": "cpu",
+    "versions": "",
+    "created": "2026-01-01T00:00:00+00:00",
+}
+
+
+@pytest.fixture
+def outcomes() -> pd.DataFrame:
+    columns = {name: np.arange(3) for name in OUTCOME_COLUMNS}
+    return outcome_frame(**{**columns, "l2": np.array([0.0, 0.1, np.inf])})
+
+
+def test_what_is_written_is_read_back_exactly(tmp_path: Path, outcomes: pd.DataFrame) -> None:
+    store = Store(tmp_path / "store")
+    assert CELL not in store
+    store.write(CELL, outcomes, FACTS)
+    assert CELL in store
+    cells, rows = store.read()
+    pd.testing.assert_frame_equal(rows.drop(columns="key"), outcomes)
+    assert set(rows["key"]) == {CELL.key}
+    assert list(cells.columns) == list(CELL_COLUMNS)
+    (cell,) = cells.to_dict("records")
+    assert [cell[name] for name in ("key", "model", "attack", "norm", "n")] == [CELL.key, CELL.model, "fmn-l2", "l2", 3]
+    assert np.isnan(cell["level"])
+
+
+def test_an_empty_store_has_the_same_columns(tmp_path: Path) -> None:
+    cells, rows = Store(tmp_path).read()
+    assert list(cells.columns) == list(CELL_COLUMNS)
+    assert list(rows.columns) == [*OUTCOME_COLUMNS, "key"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_digest": "x"},
+        {"data_digest": "x"},
+        {"seed": 1},
+        {"level": 0.1},
+        {"attack_version": "2"},
+        {"attack": dataclasses.replace(ATTACK, params={"steps": 10})},
+        {"attack": dataclasses.replace(ATTACK, norm="l1")},
+    ],
+)
+def test_whatever_can_change_the_result_changes_the_key(change: dict[str, Any]) -> None:
+    assert dataclasses.replace(CELL, **change).key != CELL.key
+
+
+def test_what_cannot_change_the_result_leaves_the_key() -> None:
+    more_levels = dataclasses.replace(ATTACK, levels=(0.1, 0.2), draws=3)
+    assert dataclasses.replace(CELL, attack=more_levels).key == CELL.key
+
+
+def test_a_writer_killed_half_way_leaves_nothing_that_is_read(tmp_path: Path) -> None:
+    script = textwrap.dedent(f"""
+        import os, signal
+        from pathlib import Path
+        from hahbench.atomic import replacing
+        with replacing(Path({str(tmp_path / "a.parquet")!r})) as temporary:
+            temporary.write_bytes(b"PAR1 half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    """)
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -9
+    assert not (tmp_path / "a.parquet").exists()
+    cells, _ = Store(tmp_path).read()
+    assert cells.empty
+
+
+def test_a_failed_write_keeps_the_former_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("former")
+
+    def write_and_fail() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        write_and_fail()
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+    assert path.read_text() == "former"
+
+
+def test_a_damaged_file_is_named(tmp_path: Path, outcomes: pd.DataFrame) -> None:
+    store = Store(tmp_path)
+    store.write(CELL, outcomes, FACTS)
+    path = store.path(CELL)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(StoreError, match="is no result file; delete it") as caught:
+        store.read()
+    assert str(path) in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="results cannot be written here: Not a directory"):
+        Store(tmp_path / "file" / "store").check_writable()
+
+
+def test_reading_a_missing_folder_says_how_to_make_it(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no such folder of results; 'hahbench run SUITE --store DIR' makes one"):
+        Store(tmp_path / "none").read()
