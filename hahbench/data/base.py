@@ -1,0 +1,81 @@
+"""What a data set is."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from hahbench.errors import DataError
+from hahbench.outcome import Samples
+
+Split = Literal["train", "test"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageSet:
+    """One split of a data set, in memory.
+
+    Attributes:
+        name: the name that results are reported under.
+        split: ``train`` or ``test``.
+        source: where the images come from, such as ``class folders``.
+        classes: the names of the classes, in the order of the labels.
+        images: (N, C, H, W) uint8.
+        labels: (N,) int64 in [0, len(classes)).
+
+    Raises:
+        DataError: the images or labels are not as said above.
+    """
+
+    name: str
+    split: Split
+    source: str
+    classes: tuple[str, ...]
+    images: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        where = f"data set {self.name!r} ({self.split})"
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4 or not len(self.images):
+            raise DataError(f"{where}: images must be uint8 of shape (N, C, H, W), not {_kind(self.images)}")
+        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
+            raise DataError(f"{where}: labels must be int64 of shape ({len(self.images)},), not {_kind(self.labels)}")
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if low < 0 or high >= len(self.classes):
+            raise DataError(f"{where}: labels must lie in 0..{len(self.classes) - 1}, not {low}..{high}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256, as 64 hexadecimal digits, of the images' shape, the images and the labels."""
+        sha256 = hashlib.sha256(repr(tuple(self.images.shape)).encode())
+        sha256.update(self.images.numpy(force=True).tobytes())
+        sha256.update(self.labels.numpy(force=True).astype("<i8").tobytes())
+        return sha256.hexdigest()
+
+    def first(self, n: int) -> Samples:
+        """The first ``n`` images, as float32 in [0, 1].
+
+        Raises:
+            DataError: ``n`` is not in [1, N].
+        """
+        if not 1 <= n <= len(self):
+            raise DataError(f"n must be in 1..{len(self)}, the size of {self.name!r} ({self.split}), not {n}")
+        return Samples(torch.arange(n), self.images[:n].float() / 255, self.labels[:n])
+
+
+DatasetLoader: TypeAlias = Callable[[Split, Path | None], ImageSet]
+"""Called with the split and the path that the user gave, None if none."""
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
