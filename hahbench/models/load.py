@@ -1,0 +1,189 @@
+"""Model cards to modules: building them, loading their weights, telling them apart."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import pickle
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from hahbench.atomic import replacing
+from hahbench.errors import HahbenchError, ModelError
+from hahbench.registry import import_attribute
+from hahbench.spec import ModelCard, digest
+
+
+def build_model(card: ModelCard) -> nn.Module:
+    """The module that the card's loader returns for the card's params; the card's weights are not loaded.
+
+    Raises:
+        ModelError: the loader cannot be imported, raises, or returns something else than a module.
+    """
+    where = f"model {card.name!r}: loader {_loader_name(card)!r}"
+    try:
+        loader = import_attribute(card.loader) if isinstance(card.loader, str) else card.loader
+        model = loader(**card.params)
+    except HahbenchError as error:
+        raise ModelError(f"model {card.name!r}: {error}") from error
+    except Exception as error:
+        raise ModelError(f"{where} raised {_one_line(error)}") from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{where} returned {type(model).__name__}; allowed: a torch.nn.Module")
+    return model
+
+
+def load_model(card: ModelCard) -> nn.Module:
+    """The card's model with its weights, on the CPU, in evaluation mode.
+
+    Weights are read from a ``.safetensors`` file, or from the state dict in a ``.pt`` or ``.pth`` file, of which only
+    tensors are unpickled. They are cast to the types of the module's own tensors.
+
+    Raises:
+        ModelError: the model cannot be built, or the file is missing, damaged, another than the one whose SHA-256 the
+            card gives, or does not fit the module.
+    """
+    model = build_model(card)
+    if card.weights is not None:
+        where = f"model {card.name!r}: weights {card.weights}"
+        tensors = _read_weights(card.weights, card.sha256, where)
+        _check_fit(tensors, model.state_dict(), where)
+        model.load_state_dict(tensors)
+    return model.eval()
+
+
+def save_weights(model: nn.Module, path: Path, *, half: bool = False) -> str:
+    """Write the model's state dict to a ``.safetensors`` file, whole or not at all.
+
+    Args:
+        model: the model.
+        path: of the file; its folder is made when it is missing.
+        half: store floating-point tensors as float16.
+
+    Returns:
+        The SHA-256 of the file, 64 hexadecimal digits.
+
+    Raises:
+        ModelError: the suffix of ``path`` is another.
+        OSError: the file cannot be written.
+    """
+    if path.suffix != ".safetensors":
+        raise ModelError(f"weights {path}: suffix {path.suffix!r}; allowed: .safetensors")
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        dtype = torch.float16 if half and tensor.is_floating_point() else tensor.dtype
+        # Tensors that share memory may not be stored together, hence the copy.
+        tensors[name] = tensor.detach().to("cpu", dtype, copy=True, memory_format=torch.contiguous_format)
+    content = safetensors.torch.save(tensors)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def model_digest(card: ModelCard, model: nn.Module) -> str:
+    """Digest, 64 hexadecimal digits, of what decides the model's outputs: weights, loader, params and code.
+
+    The code is that of the files which define the classes of the model's modules, those of torch and torchvision left
+    out; comments and layout do not count. The card's name, display name and recipe do not count either.
+    """
+    weights = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        weights.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        weights.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest(weights.hexdigest(), _loader_name(card), dict(card.params), _sources(model))
+
+
+def check_classifier(model: nn.Module, images: Tensor, classes: int, name: str) -> None:
+    """Check that the model maps images to finite logits.
+
+    Args:
+        model: in evaluation mode, on the device of the images.
+        images: a few images in [0, 1], (N, C, H, W).
+        classes: the number of logits expected.
+        name: of the model, for the message.
+
+    Raises:
+        ModelError: the forward pass raises, or returns something else than finite logits (N, classes).
+    """
+    try:
+        with torch.no_grad():
+            logits = model(images)
+    except Exception as error:
+        raise ModelError(f"model {name!r}: images {tuple(images.shape)} make it raise {_one_line(error)}") from error
+    wanted = (len(images), classes)
+    if not isinstance(logits, Tensor):
+        raise ModelError(f"model {name!r}: returns {type(logits).__name__}; allowed: a tensor of logits {wanted}")
+    if logits.shape != wanted:
+        raise ModelError(f"model {name!r}: returns shape {tuple(logits.shape)}; allowed: logits {wanted}")
+    if not logits.is_floating_point():
+        raise ModelError(f"model {name!r}: returns logits of type {logits.dtype}; allowed: floating point")
+    if not logits.isfinite().all():
+        raise ModelError(f"model {name!r}: returns logits that are NaN or infinite; allowed: finite numbers")
+
+
+def _loader_name(card: ModelCard) -> str:
+    if isinstance(card.loader, str):
+        return card.loader
+    module = getattr(card.loader, "__module__", type(card.loader).__module__)
+    return f"{module}:{getattr(card.loader, '__qualname__', type(card.loader).__qualname__)}"
+
+
+def _read_weights(path: Path, sha256: str | None, where: str) -> dict[str, Tensor]:
+    if path.suffix not in (".safetensors", ".pt", ".pth"):
+        raise ModelError(f"{where}: suffix {path.suffix!r}; allowed: .safetensors, .pt, .pth")
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError(f"{where}: no such file") from None
+    except OSError as error:
+        raise ModelError(f"{where}: cannot be read: {_one_line(error)}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and found != sha256.lower():
+        raise ModelError(f"{where}: its SHA-256 is {found}; the card gives {sha256}")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load(content)
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(f"{where}: damaged, or holds objects other than tensors") from error
+    except Exception as error:
+        # What the parsers raise on a damaged file is not documented.
+        raise ModelError(f"{where}: cannot be read: {_one_line(error)}") from error
+    if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise ModelError(f"{where}: holds {type(tensors).__name__}; allowed: a state dict, names to tensors")
+    return dict(tensors)
+
+
+def _check_fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str) -> None:
+    for problem, names in (("missing", wanted.keys() - tensors.keys()), ("unexpected", tensors.keys() - wanted.keys())):
+        if names:
+            raise ModelError(f"{where}: {len(names)} {problem} tensors, such as {min(names)!r}")
+    for name, tensor in wanted.items():
+        given = tensors[name].shape
+        if given != tensor.shape:
+            raise ModelError(f"{where}: tensor {name!r}: shape {tuple(given)}; the model needs {tuple(tensor.shape)}")
+
+
+def _sources(model: nn.Module) -> dict[str, str]:
+    """The source of each file that defines a class of the model; a class without source stands for itself."""
+    sources = {}
+    for cls in {cls for module in model.modules() for cls in type(module).__mro__}:
+        package = cls.__module__.partition(".")[0]
+        if package in ("torch", "torchvision") or package in sys.stdlib_module_names:
+            continue
+        try:
+            sources[cls.__module__] = ast.unparse(ast.parse(inspect.getsource(sys.modules[cls.__module__])))
+        except (KeyError, OSError, TypeError, SyntaxError):
+            sources[f"{cls.__module__}.{cls.__qualname__}"] = ""
+    return sources
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
