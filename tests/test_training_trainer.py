@@ -1,0 +1,336 @@
+"""Training is repeatable, survives being killed, and leaves a card that loads."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from hahbench import catalog
+from hahbench.data.base import ImageSet
+from hahbench.errors import DataError, HahbenchError, ModelError
+from hahbench.models.load import load_model
+from hahbench.registry import Registry
+from hahbench.spec import ModelCard
+from hahbench.training.checkpoint import EpochRow
+from hahbench.training.trainer import train
+
+ALPHAS = [4.5e-3, 2.5e-3]
+CARD = ModelCard(
+    name="tiny/HaH",
+    loader="hahbench.models.vgg:vgg16",
+    params={"width": 1 / 16, "hah_blocks": 2, "classes": 3},
+    train={"cost": "hah", "alphas": ALPHAS, "epochs": 5, "batch_size": 8, "lr": 0.01},
+    display="HaH",
+)
+
+
+def images(split: str, n: int) -> ImageSet:
+    generator = torch.Generator().manual_seed(len(split))
+    labels = torch.arange(n) % 3
+    pixels = torch.randint(256, (n, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    pixels[torch.arange(n), labels] //= 2
+    return ImageSet("blobs", split, "made here", ("a", "b", "c"), pixels, labels)  # type: ignore[arg-type]
+
+
+def trained(out: Path, card: ModelCard = CARD, **given: Any) -> ModelCard:
+    defaults: dict[str, Any] = {"test": images("test", 12), "device": torch.device("cpu")}
+    return train(card, images("train", 20), out=out, **{**defaults, **given})
+
+
+def log(out: Path) -> pd.DataFrame:
+    return pd.read_csv(out / "tiny-HaH.log.csv")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("finished")
+    trained(out)
+    return out
+
+
+def assert_same_result(out: Path, expected: Path) -> None:
+    assert (out / "tiny-HaH.safetensors").read_bytes() == (expected / "tiny-HaH.safetensors").read_bytes()
+    pd.testing.assert_frame_equal(log(out).drop(columns="seconds"), log(expected).drop(columns="seconds"), rtol=0)
+
+
+def test_the_same_training_twice_gives_the_same_bytes_wherever_the_global_generator_stands(
+    finished: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(99)
+    expected = torch.get_rng_state()
+    trained(tmp_path)
+    assert_same_result(tmp_path, finished)
+    assert torch.equal(torch.get_rng_state(), expected)
+
+
+@pytest.mark.parametrize("cost", ["standard", "adversarial"])
+def test_another_seed_gives_another_result(cost: str, tmp_path: Path) -> None:
+    card = dataclasses.replace(CARD, train={"cost": cost, "epochs": 1, "batch_size": 10, "steps": 2})
+    first = trained(tmp_path / "first", card)
+    other = trained(tmp_path / "other", dataclasses.replace(card, train={**card.train, "seed": 1}))
+    assert first.sha256 != other.sha256
+
+
+class Stop(Exception):
+    """What a callback raises to end a training early."""
+
+
+def stop_after(epoch: int) -> Any:
+    def on_epoch(row: EpochRow) -> None:
+        if row.epoch == epoch:
+            raise Stop
+
+    return on_epoch
+
+
+@pytest.mark.parametrize("epoch", [1, 4, 5])
+def test_a_training_stopped_after_an_epoch_resumes_to_the_same_result(
+    epoch: int, finished: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(Stop):
+        trained(tmp_path, on_epoch=stop_after(epoch))
+    assert log(tmp_path)["epoch"].tolist() == list(range(1, epoch + 1))
+    epochs: list[int] = []
+    trained(tmp_path, on_epoch=lambda row: epochs.append(row.epoch))
+    assert epochs == list(range(epoch + 1, 6))
+    assert_same_result(tmp_path, finished)
+
+
+def test_a_training_killed_within_an_epoch_resumes_to_the_same_result(finished: Path, tmp_path: Path) -> None:
+    script = """
+import os, signal, sys, torch
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import test_training_trainer as this
+torch.set_num_threads(int(sys.argv[3]))
+def on_batch(fraction, loss, accuracy):
+    if fraction > 0.5:
+        os.kill(os.getpid(), signal.SIGKILL)
+this.trained(Path(sys.argv[1]), on_batch=on_batch)
+"""
+    here = Path(__file__).parent
+    arguments = [str(tmp_path), str(here), str(torch.get_num_threads())]
+    environment = {**os.environ, "PYTHONPATH": str(here.parent)}
+    run = subprocess.run([sys.executable, "-c", script, *arguments], env=environment, check=False, timeout=100)
+    assert run.returncode == -signal.SIGKILL
+    assert log(tmp_path)["epoch"].tolist() == [1, 2]
+    trained(tmp_path)
+    assert_same_result(tmp_path, finished)
+
+
+def test_the_log_has_a_row_an_epoch(finished: Path) -> None:
+    frame = log(finished)
+    assert list(frame) == ["epoch", "lr", "loss", "train_accuracy", "test_accuracy", "seconds"]
+    assert frame["epoch"].tolist() == [1, 2, 3, 4, 5]
+    assert frame["lr"].tolist() == pytest.approx([1e-2, 1e-2, 1e-2, 1e-3, 1e-4])
+    # Multiples of one image in 20, and of one in 12.
+    assert (frame["train_accuracy"] * 20).round(9).mod(1).eq(0).all()
+    assert (frame["test_accuracy"] * 12).round(9).mod(1).eq(0).all()
+
+
+def test_the_fraction_done_the_loss_and_the_accuracy_are_reported_for_each_batch(tmp_path: Path) -> None:
+    reports: list[tuple[float, float, float]] = []
+    trained(tmp_path, epochs=2, on_batch=lambda *report: reports.append(report))
+    assert [fraction for fraction, _, _ in reports] == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1])
+    losses = [loss for _, loss, _ in reports[:3]]
+    accuracies = [accuracy for _, _, accuracy in reports[:3]]
+    # Batches of 8, 8 and 4 images: the log's means are over images.
+    assert log(tmp_path)["loss"][0] == pytest.approx(np.dot([8, 8, 4], losses) / 20)
+    assert log(tmp_path)["train_accuracy"][0] == pytest.approx(np.dot([8, 8, 4], accuracies) / 20)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "rates"),
+    [
+        (1, [1e-2]),
+        (3, [1e-2, 1e-2, 1e-4]),
+        (4, [1e-2, 1e-2, 1e-3, 1e-4]),
+        (10, [1e-2] * 6 + [1e-3] * 2 + [1e-4] * 2),
+    ],
+)
+def test_the_learning_rate_falls_at_60_and_80_percent_of_any_number_of_epochs(
+    epochs: int, rates: list[float], tmp_path: Path
+) -> None:
+    trained(tmp_path, epochs=epochs)
+    assert log(tmp_path)["lr"].tolist() == pytest.approx(rates)
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    card = dataclasses.replace(CARD, train={**CARD.train, "lr": 3e-3})
+    train_images = images("train", 20)
+    train(card, train_images, test=images("test", 12), out=tmp_path, epochs=40, device=torch.device("cpu"))
+    assert log(tmp_path)["test_accuracy"].iloc[-1] >= 0.9
+
+
+def test_the_trained_card_loads_and_is_the_model_as_it_was_in_memory(tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        trained(tmp_path, on_epoch=stop_after(5))
+    state = torch.load(tmp_path / "tiny-HaH.checkpoint.pt", weights_only=True)["model"]
+    card = trained(tmp_path)
+    assert card == dataclasses.replace(
+        CARD,
+        name="blobs/tiny/HaH",
+        base="tiny/HaH",
+        dataset="blobs",
+        weights=tmp_path / "tiny-HaH.safetensors",
+        sha256=hashlib.sha256((tmp_path / "tiny-HaH.safetensors").read_bytes()).hexdigest(),
+    )
+    model = load_model(card)
+    in_memory = load_model(dataclasses.replace(card, weights=None, sha256=None))
+    in_memory.load_state_dict(state)
+    pixels = images("test", 12).first(12).images
+    with torch.no_grad():
+        logits, expected = model(pixels), in_memory.eval()(pixels)
+    torch.testing.assert_close(logits, expected, rtol=2e-2, atol=2e-2)
+    assert torch.equal(logits.argmax(1), expected.argmax(1))
+
+
+def test_the_files_left_are_the_log_the_weights_and_a_card_that_amends_its_base(finished: Path) -> None:
+    assert sorted(path.name for path in finished.iterdir()) == [
+        "tiny-HaH.log.csv",
+        "tiny-HaH.safetensors",
+        "tiny-HaH.toml",
+    ]
+    assert tomllib.loads((finished / "tiny-HaH.toml").read_text()) == {
+        "name": "blobs/tiny/HaH",
+        "base": "tiny/HaH",
+        "dataset": "blobs",
+        "weights": "tiny-HaH.safetensors",
+        "sha256": hashlib.sha256((finished / "tiny-HaH.safetensors").read_bytes()).hexdigest(),
+        "params": {"width": 1 / 16, "hah_blocks": 2, "classes": 3},
+        "train": {"cost": "hah", "alphas": ALPHAS, "epochs": 5, "batch_size": 8, "lr": 0.01},
+    }
+
+
+def test_the_card_on_disk_reads_as_the_card_returned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry: Registry[ModelCard] = Registry("model")
+    registry.register(CARD.name, CARD)
+    monkeypatch.setattr(catalog, "models", lambda: registry)
+    card = trained(tmp_path, epochs=1)
+    assert card.train["epochs"] == 1
+    assert catalog.read_card(tmp_path / "tiny-HaH.toml") == card
+
+
+def one_line(error: pytest.ExceptionInfo[HahbenchError]) -> str:
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("card", "given"),
+    [
+        (dataclasses.replace(CARD, params={**CARD.params, "sigma": 0.2}), {}),
+        (dataclasses.replace(CARD, train={**CARD.train, "lr": 0.02}), {}),
+        (dataclasses.replace(CARD, train={**CARD.train, "alphas": [0.0, 0.0]}), {}),
+        (CARD, {"epochs": 6}),
+        (CARD, {"test": images("test", 11)}),
+    ],
+)
+def test_the_checkpoint_of_another_training_is_refused(card: ModelCard, given: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        trained(tmp_path, on_epoch=stop_after(1))
+    before = (tmp_path / "tiny-HaH.checkpoint.pt").read_bytes()
+    with pytest.raises(HahbenchError, match="choose another --out, or delete it to train from the start") as error:
+        trained(tmp_path, card, **given)
+    assert str(tmp_path / "tiny-HaH.checkpoint.pt") in one_line(error)
+    assert (tmp_path / "tiny-HaH.checkpoint.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint"])
+def test_a_damaged_checkpoint_is_refused(damage: bytes, tmp_path: Path) -> None:
+    (tmp_path / "tiny-HaH.checkpoint.pt").write_bytes(damage)
+    with pytest.raises(HahbenchError, match=r"cannot be read \(\w+\); choose another --out") as error:
+        trained(tmp_path)
+    one_line(error)
+
+
+def test_a_trained_model_is_not_overwritten(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    with pytest.raises(HahbenchError, match="holds this model already; choose another --out, or delete it"):
+        trained(tmp_path)
+
+
+def never(_fraction: float, _loss: float, _accuracy: float) -> None:
+    raise AssertionError("training has begun")
+
+
+def test_an_out_folder_that_cannot_be_made_is_said_before_the_first_batch(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "folder"):
+        with pytest.raises(HahbenchError, match=r"cannot be written: .*; choose another --out") as error:
+            trained(out, on_batch=never)
+        assert str(out) in one_line(error)
+
+
+def test_too_little_room_is_said_before_the_first_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(10, 9, 1))
+    with pytest.raises(HahbenchError, match=r"0 MB free; the checkpoints need \d+ MB; choose another --out"):
+        trained(tmp_path, on_batch=never)
+
+
+def test_a_parameter_that_no_card_can_hold_is_said_before_the_first_batch(tmp_path: Path) -> None:
+    def loader(note: object, **params: Any) -> torch.nn.Module:
+        return load_model(dataclasses.replace(CARD, params=params))
+
+    card = dataclasses.replace(CARD, loader=loader, params={**CARD.params, "note": None})
+    with pytest.raises(HahbenchError, match="a parameter cannot be written as TOML"):
+        trained(tmp_path, card, on_batch=never)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_and_the_last_checkpoint_stays(
+    finished: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(Stop):
+        trained(tmp_path, on_epoch=stop_after(2))
+    checkpoint = tmp_path / "tiny-HaH.checkpoint.pt"
+    good = checkpoint.read_bytes()
+    state = torch.load(checkpoint, weights_only=True)
+    next(iter(tensor for tensor in state["model"].values() if tensor.ndim == 4)).fill_(float("nan"))
+    torch.save(state, checkpoint)
+    with pytest.raises(HahbenchError, match=r"the loss is nan in epoch 3, batch 1; try") as error:
+        trained(tmp_path)
+    one_line(error)
+    assert torch.load(checkpoint, weights_only=True)["rows"][-1]["epoch"] == 2
+    checkpoint.write_bytes(good)
+    trained(tmp_path)
+    assert_same_result(tmp_path, finished)
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        (dataclasses.replace(CARD, params={**CARD.params, "hah_blocks": 3}), "alphas has 2 values; the model has 3"),
+        (dataclasses.replace(CARD, params={**CARD.params, "classes": 4}), "allowed: logits"),
+        (
+            dataclasses.replace(
+                CARD, params={}, loader=lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 3))
+            ),
+            "the cost 'hah' needs a VGG with HaH blocks, not Sequential",
+        ),
+    ],
+)
+def test_a_model_that_does_not_fit_leaves_nothing_behind(card: ModelCard, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=message):
+        trained(tmp_path, card)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_epochs_and_test_images_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(HahbenchError, match="epochs must be at least 1, not 0"):
+        trained(tmp_path, epochs=0)
+    other = dataclasses.replace(images("test", 12), classes=("a", "b", "d"))
+    with pytest.raises(DataError, match="differ in shape or classes"):
+        trained(tmp_path, test=other)
