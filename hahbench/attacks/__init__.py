@@ -1,0 +1,77 @@
+"""Attack families, and the attacks that specs make of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from hahbench.attacks.base import Attack
+from hahbench.errors import HahbenchError
+from hahbench.registry import Registry, suggest
+from hahbench.spec import AttackSpec
+
+ATTACK_KINDS: Registry[type[Attack]] = Registry("attack kind", "hahbench.attacks")
+ATTACK_KINDS.register("clean", "hahbench.attacks.clean:Clean")
+ATTACK_KINDS.register("gaussian-noise", "hahbench.attacks.noise:GaussianNoise")
+ATTACK_KINDS.register("fmn", "hahbench.attacks.fmn:FastMinimumNorm")
+ATTACK_KINDS.register("autoattack", "hahbench.attacks.autoattack:AutoAttack")
+
+_SCALARS: dict[Any, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+}
+
+
+def build_attack(spec: AttackSpec) -> Attack:
+    """The attack that ``spec`` asks for.
+
+    Raises:
+        HahbenchError: the kind is unknown, the family has no such parameter, or a value is not allowed.
+    """
+    family = ATTACK_KINDS[spec.kind]
+    where = f"attack {spec.name!r} (kind {spec.kind!r})"
+    hints = _field_types(family)
+    takes_norm = "norm" in hints
+    if spec.norm is not None and not takes_norm:
+        raise HahbenchError(f"{where}: norm {spec.norm!r} is given, but this kind has no norm")
+    allowed = [name for name in hints if name != "norm"]
+    for key in spec.params:
+        if key not in allowed:
+            raise HahbenchError(f"{where}: unknown parameter {key!r}; {suggest(key, allowed)}")
+    given: Mapping[str, Any] = {"norm": spec.norm, **spec.params} if takes_norm else spec.params
+    try:
+        return family(**{key: _checked(key, value, hints[key]) for key, value in given.items()})
+    except (HahbenchError, TypeError) as error:
+        raise HahbenchError(f"{where}: {error}") from error
+
+
+def _field_types(family: type[Attack]) -> dict[str, Any]:
+    hints = typing.get_type_hints(family)
+    return {field.name: hints[field.name] for field in dataclasses.fields(typing.cast(Any, family)) if field.init}
+
+
+def _checked(key: str, value: object, hint: Any) -> object:
+    """``value`` in the type ``hint``; what is no number, truth value, choice or sequence of these is let through."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _checked(key, value, next(option for option in arguments if option is not type(None)))
+    if origin is Literal:
+        if value not in arguments:
+            raise HahbenchError(f"{key} = {value!r} is not allowed; allowed: {', '.join(map(repr, arguments))}")
+        return value
+    if origin is tuple:
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise HahbenchError(f"{key} = {value!r} is not allowed; it must be a list")
+        return tuple(_checked(key, item, arguments[0]) for item in value)
+    if hint in _SCALARS:
+        accepted, noun = _SCALARS[hint]
+        if type(value) not in accepted:
+            raise HahbenchError(f"{key} = {value!r} is not allowed; it must be {noun}")
+        return hint(value)
+    return value

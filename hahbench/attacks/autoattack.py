@@ -1,0 +1,194 @@
+"""AutoAttack (Croce and Hein 2020, https://arxiv.org/abs/2003.01690), carried out by pyautoattack."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import importlib.metadata
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Literal
+
+import pyautoattack
+import torch
+from torch import Tensor, nn
+
+from hahbench.attacks.base import Progress
+from hahbench.errors import HahbenchError
+from hahbench.outcome import Candidates, Samples
+
+Member = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
+
+_LIBRARY_NORM = {"l1": "L1", "l2": "L2", "linf": "Linf"}
+# Forward and backward passes of each member on samples that do not break, for ten classes.
+_PASSES: dict[Member, tuple[int, int]] = {
+    "apgd-ce": (102, 101),
+    "apgd-dlr": (102, 101),
+    "apgd-t": (919, 909),
+    "fab": (202, 1000),
+    "fab-t": (1828, 900),
+    "square": (5003, 0),
+}
+# The difference-of-logits-ratio losses read the third largest logit or, when targeted, the fourth.
+_FEWEST_CLASSES: dict[Member, int] = {"apgd-dlr": 3, "apgd-t": 4}
+_GRADIENTS_WHEN_RANDOMIZED = 20
+_PASSES_BETWEEN_REPORTS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoAttack:
+    """An ensemble of attacks within a budget, each tried on the samples that those before it did not break.
+
+    Attributes:
+        norm: the norm that bounds the perturbation.
+        members: the attacks that are run, in this order; empty for all of the version.
+        randomized: whether the model's output is random: AutoAttack's version "rand", which averages gradients, and not
+            "standard".
+        batch_size: samples attacked together. Random draws depend on it.
+    """
+
+    norm: Literal["l1", "l2", "linf"]
+    members: tuple[Member, ...] = ()
+    randomized: bool = False
+    batch_size: int = 250
+
+    version: ClassVar[str] = f"1, pyautoattack {importlib.metadata.version('pyautoattack')}"
+    worst_case: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if self.batch_size < 1:
+            raise HahbenchError(f"batch_size = {self.batch_size} is not allowed; it must be at least 1")
+        refused = sorted(set(self.members) - {"apgd-ce", "apgd-dlr"})
+        if self.randomized and refused:
+            raise HahbenchError(f"member {refused[0]!r} cannot be randomized; allowed: 'apgd-ce', 'apgd-dlr'")
+
+    @property
+    def cost(self) -> float:
+        """The clean forward pass, and all passes of the members on a sample that does not break."""
+        return 1.0 + sum(sum(self._passes(member)) for member in self._members)
+
+    @property
+    def _members(self) -> tuple[Member, ...]:
+        if self.members:
+            return self.members
+        return ("apgd-ce", "apgd-dlr") if self.randomized else ("apgd-ce", "apgd-t", "fab-t", "square")
+
+    def _passes(self, member: Member) -> tuple[int, int]:
+        forward, backward = _PASSES[member]
+        gradients = _GRADIENTS_WHEN_RANDOMIZED if self.randomized else 1
+        return gradients * forward, gradients * backward
+
+    def __call__(
+        self, model: nn.Module, samples: Samples, level: float | None, seed: int, progress: Progress
+    ) -> Candidates:
+        """Perturb by at most ``level``.
+
+        The samples broken are those that ``pyautoattack.AutoAttack.run_standard_evaluation`` breaks with this seed and
+        batch size. It is called for one member and one batch at a time, in its own order, so that progress can be told.
+
+        Raises:
+            HahbenchError: there is no positive level, or the model has too few classes for a member.
+        """
+        if level is None or level <= 0:
+            raise HahbenchError(f"kind 'autoattack' needs levels, each an epsilon > 0; given: {level}")
+        images, labels = samples.images.contiguous(), samples.labels
+        candidates = images.clone()
+        with _contained(images.device):
+            logits = _logits(model, images, self.batch_size)
+            watched = _WatchedModel(model)
+            library = self._library(watched, level, seed, logits.shape[1], images.device)
+            robust = logits.argmax(dim=1) == labels
+            queries = torch.ones(len(samples), dtype=torch.float64)
+            finished = 0.0
+            for member in self._members:
+                if not robust.any():
+                    break
+                library.attacks_to_run = [member]
+                batches = torch.split(robust.nonzero().squeeze(1), self.batch_size)
+                share = sum(self._passes(member)) / (self.cost - 1) / len(batches)
+                for batch in batches:
+                    accuracy = float(robust.double().mean())
+                    report = functools.partial(_report, progress, accuracy, finished, share)
+                    watched.start(self._passes(member)[0], report)
+                    found, predicted = library.run_standard_evaluation(
+                        images[batch], labels[batch], batch_size=self.batch_size
+                    )
+                    candidates[batch] = found
+                    robust[batch] = predicted == labels[batch]
+                    queries[batch.cpu()] += watched.rows / len(batch)
+                    finished += share
+            progress(1.0, float(robust.double().mean()))
+        return Candidates(candidates, queries)
+
+    def _library(self, model: nn.Module, epsilon: float, seed: int, classes: int, device: torch.device) -> Any:
+        for member in self._members:
+            if classes < _FEWEST_CLASSES.get(member, 2):
+                raise HahbenchError(
+                    f"kind 'autoattack': member {member!r} needs at least {_FEWEST_CLASSES.get(member, 2)} classes, "
+                    f"the model has {classes}; choose other members"
+                )
+        library = pyautoattack.AutoAttack(
+            model,
+            norm=_LIBRARY_NORM[self.norm],
+            eps=epsilon,
+            seed=seed,
+            version="rand" if self.randomized else "standard",
+            device=device,
+        )
+        for attack in (library.apgd_targeted, library.fab):
+            attack.n_target_classes = min(attack.n_target_classes, classes - 1)
+        return library
+
+
+class _WatchedModel(nn.Module):
+    """The model, counting its forward passes, and with gradients that are contiguous whatever the model's layout.
+
+    pyautoattack calls ``Tensor.view`` on gradients, which fails for models that run channels-last.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.start(1, lambda part: None)
+
+    def start(self, expected: int, report: Callable[[float], None]) -> None:
+        """Count anew; ``report`` is called now and then with the part done of the ``expected`` passes."""
+        self.passes = self.rows = 0
+        self.expected, self.report = expected, report
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.requires_grad:
+            images = images.view_as(images)
+            images.register_hook(torch.Tensor.contiguous)  # type: ignore[no-untyped-call]
+        self.rows += len(images)
+        self.passes += 1
+        if self.passes % _PASSES_BETWEEN_REPORTS == 1:
+            self.report(min(1.0, self.passes / self.expected))
+        logits: Tensor = self.model(images)
+        return logits
+
+
+def _report(progress: Progress, accuracy: float, finished: float, share: float, part: float) -> None:
+    progress(finished + share * part, accuracy)
+
+
+@torch.no_grad()
+def _logits(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
+    return torch.cat([model(batch) for batch in torch.split(images, batch_size)])
+
+
+@contextlib.contextmanager
+def _contained(device: torch.device) -> Iterator[None]:
+    """Undo what pyautoattack does to the process: it seeds the global generators, logs, and ends ``sys.settrace``."""
+    logger = logging.getLogger("auto-attack")
+    disabled, trace = logger.disabled, sys.gettrace()
+    logger.disabled = True
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        logger.disabled = disabled
+        sys.settrace(trace)

@@ -1,0 +1,46 @@
+"""What every attack family is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, Protocol, TypeAlias
+
+from torch import nn
+
+from hahbench.outcome import Candidates, Samples
+
+Progress: TypeAlias = Callable[[float, float], None]
+"""Called now and then with the fraction of the work that is done and the attack's own idea of robust accuracy so far."""
+
+
+class Attack(Protocol):
+    """An attack with its parameters; construction holds them, the call is stateless.
+
+    A family is a frozen dataclass whose fields are ``norm`` (where it has one) and the parameters that a spec may set.
+
+    Attributes:
+        version: of the code, with that of the library which does the work; raised when results change.
+        worst_case: whether the attack searches for an error, so that a sample the model already gets wrong stays wrong.
+    """
+
+    version: ClassVar[str]
+    worst_case: ClassVar[bool]
+
+    @property
+    def cost(self) -> float:
+        """Forward passes expected per sample, a backward pass counted as one; to weigh progress."""
+        ...
+
+    def __call__(
+        self, model: nn.Module, samples: Samples, level: float | None, seed: int, progress: Progress
+    ) -> Candidates:
+        """Perturb ``samples``.
+
+        Args:
+            model: in evaluation mode with frozen weights, on the device of the samples.
+            samples: images in [0, 1].
+            level: epsilon, sigma or severity; None for minimum-norm attacks.
+            seed: of every random draw; the same seed gives the same candidates.
+            progress: called as the work goes on.
+        """
+        ...

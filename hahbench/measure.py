@@ -1,0 +1,113 @@
+"""The judge: the one place where an attack's success is decided."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from hahbench.errors import HahbenchError
+from hahbench.outcome import Candidates, Samples, outcome_frame
+from hahbench.spec import NORMS, Norm
+
+_RELATIVE_TOLERANCE = 1e-5
+_PIXEL_ROUND_OFF = 2.0**-23
+
+
+def judge(
+    model: nn.Module,
+    samples: Samples,
+    candidates: Candidates,
+    *,
+    norm: Norm | None,
+    epsilon: float | None,
+    worst_case: bool,
+    seconds: float,
+    batch_size: int = 256,
+) -> pd.DataFrame:
+    """What an attack achieved, whatever it says.
+
+    Candidates are taken as float32 and clipped to [0, 1]. One with a NaN or over budget counts as the clean image.
+    Both images are predicted in float32 with the model in evaluation mode, and the four norms are computed in float64.
+
+    Args:
+        model: on the device of the samples.
+        samples: the clean images.
+        candidates: what the attack proposes for them, in their order.
+        norm: the norm that the budget is in.
+        epsilon: the budget; None for attacks that have none. Round-off is let through: a relative 1e-5, and 2**-23 a
+            colour value, which is the spacing of float32 below 1 and its rounding in a sum.
+        worst_case: whether the attack searches for an error. Then a sample that the model already gets wrong stays
+            wrong, and ``adv_pred`` is ``clean_pred`` unless the candidate broke the sample. Else ``adv_pred`` is always
+            the prediction on the candidate.
+        seconds: wall time of the whole attack.
+        batch_size: images predicted together.
+
+    Returns:
+        An outcome table. The norms are 0 where the clean image is already wrong, infinite where the candidate is
+        classified correctly, else those of the candidate.
+
+    Raises:
+        HahbenchError: the candidates have another shape than the samples.
+    """
+    if candidates.images.shape != samples.images.shape or len(candidates.queries) != len(samples):
+        raise HahbenchError(
+            f"the attack returned images {tuple(candidates.images.shape)} and {len(candidates.queries)} query counts "
+            f"for images {tuple(samples.images.shape)}"
+        )
+    model.eval()
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in ("clean_pred", "adv_pred", *NORMS)}
+    for rows in torch.split(torch.arange(len(samples)), batch_size):
+        clean = samples.images[rows].float()
+        adversarial, norms = _accepted(clean, candidates.images[rows].to(clean.device), norm, epsilon)
+        clean_pred, adv_pred = _predict(model, clean), _predict(model, adversarial)
+        labels = samples.labels[rows].cpu().numpy()
+        already_wrong = clean_pred != labels
+        if worst_case:
+            adv_pred = np.where(already_wrong | (adv_pred == labels), clean_pred, adv_pred)
+        columns["clean_pred"].append(clean_pred)
+        columns["adv_pred"].append(adv_pred)
+        for name, value in norms.items():
+            columns[name].append(np.select([already_wrong, adv_pred == labels], [0.0, np.inf], value))
+    return outcome_frame(
+        index=samples.index.cpu().numpy(),
+        label=samples.labels.cpu().numpy(),
+        **{name: np.concatenate(parts) for name, parts in columns.items()},
+        queries=candidates.queries.cpu().numpy(),
+        seconds=np.full(len(samples), seconds / len(samples)),
+    )
+
+
+def _accepted(
+    clean: Tensor, proposed: Tensor, norm: Norm | None, epsilon: float | None
+) -> tuple[Tensor, dict[Norm, np.ndarray]]:
+    """The candidates within the rules, the clean image in place of the others, and the norms of the perturbations."""
+    proposed = proposed.detach().float()
+    rejected = proposed.isnan().flatten(1).any(dim=1)
+    images = torch.where(rejected.view(-1, 1, 1, 1), clean, proposed.clamp(0, 1))
+    norms = _norms(images, clean)
+    if norm is not None and epsilon is not None:
+        size = clean[0].numel()
+        round_off = _PIXEL_ROUND_OFF * {"l0": 0.0, "l1": size, "l2": size**0.5, "linf": 1.0}[norm]
+        beyond = torch.from_numpy(norms[norm] > epsilon * (1 + _RELATIVE_TOLERANCE) + round_off).to(images.device)
+        images[beyond] = clean[beyond]
+    return images, norms
+
+
+def _norms(images: Tensor, clean: Tensor) -> dict[Norm, np.ndarray]:
+    """Each (N,), of the perturbations; l0 counts changed colour values."""
+    size = (images.cpu().double() - clean.cpu().double()).flatten(1).abs().numpy()
+    return {
+        "l0": np.count_nonzero(size, axis=1).astype(np.float64),
+        "l1": size.sum(axis=1),
+        "l2": np.sqrt((size**2).sum(axis=1)),
+        "linf": size.max(axis=1),
+    }
+
+
+@torch.no_grad()
+def _predict(model: nn.Module, images: Tensor) -> np.ndarray:
+    with torch.autocast(images.device.type, enabled=False):
+        predicted: np.ndarray = model(images).argmax(dim=1).cpu().numpy()
+    return predicted

@@ -1,0 +1,186 @@
+"""AutoAttack against a classifier whose smallest perturbations are known, and against the library called directly."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pyautoattack
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hahbench.attacks.autoattack import AutoAttack, Member
+from hahbench.errors import HahbenchError
+from hahbench.measure import judge
+from hahbench.outcome import Samples
+from hahbench.spec import Norm
+from tests.linear_oracle import LinearOracle, linear_oracle
+
+
+@pytest.fixture(scope="module")
+def oracle() -> LinearOracle:
+    return linear_oracle(8)
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.Conv2d(6, 8, 3, stride=2), nn.ReLU(), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(8 * 3 * 3, 10)).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def samples(network: nn.Module) -> Samples:
+    """Twenty images, of which the network gets three wrong, and its bias such that it uses several classes."""
+    images = torch.rand((20, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+    network[-1].bias.data -= network(images).mean(dim=0)  # type: ignore[index, union-attr]
+    labels = network(images).argmax(dim=1)
+    labels[::7] = (labels[::7] + 1) % 10
+    return Samples(torch.arange(20), images, labels)
+
+
+def broken(model: nn.Module, samples: Samples, images: Tensor) -> list[bool]:
+    flags: list[bool] = (model(images).argmax(dim=1) != samples.labels).tolist()
+    return flags
+
+
+@pytest.mark.parametrize(
+    ("norm", "member"), [("linf", "apgd-ce"), ("linf", "fab"), ("l2", "apgd-ce"), ("l2", "fab"), ("l2", "square")]
+)
+def test_a_sample_breaks_only_when_epsilon_exceeds_its_distance(
+    oracle: LinearOracle, norm: Norm, member: Member
+) -> None:
+    distances = oracle.distances(norm)
+    epsilon = float(np.median(distances))
+    assert (abs(distances / epsilon - 1) > 0.01).all()
+    attack = AutoAttack(norm, (member,))  # type: ignore[arg-type]
+    candidates = attack(oracle.model, oracle.samples, epsilon, 0, lambda *_: None)
+    outcomes = judge(oracle.model, oracle.samples, candidates, norm=norm, epsilon=epsilon, worst_case=True, seconds=0.0)
+    assert np.isfinite(outcomes[norm]).tolist() == (distances < epsilon).tolist()
+
+
+@pytest.mark.parametrize(
+    ("norm", "epsilon", "members", "batch_size"),
+    [
+        ("linf", 0.004, ["apgd-ce", "apgd-t"], 12),
+        ("l2", 0.05, ["apgd-ce", "fab"], 20),
+        ("l1", 0.4, ["apgd-ce"], 20),
+    ],
+)
+def test_what_breaks_is_what_the_library_breaks(
+    network: nn.Module, samples: Samples, norm: Norm, epsilon: float, members: list[Member], batch_size: int
+) -> None:
+    attack = AutoAttack(norm, tuple(members), batch_size=batch_size)  # type: ignore[arg-type]
+    ours = attack(network, samples, epsilon, 3, lambda *_: None)
+    library = pyautoattack.AutoAttack(
+        network, norm={"l1": "L1", "l2": "L2", "linf": "Linf"}[norm], eps=epsilon, seed=3, version="standard"
+    )
+    library.attacks_to_run = members
+    images, _ = library.run_standard_evaluation(samples.images, samples.labels, batch_size=batch_size)
+    flags = broken(network, samples, images)
+    assert 6 <= sum(flags) <= 17
+    assert broken(network, samples, ours.images) == flags
+    assert torch.equal(ours.images, images)
+
+
+def test_the_same_seed_gives_the_same_candidates_and_leaves_the_global_generator(
+    network: nn.Module, samples: Samples
+) -> None:
+    def run(seed: int) -> Tensor:
+        return AutoAttack("linf", ("apgd-ce",))(network, samples, 0.01, seed, lambda *_: None).images
+
+    torch.manual_seed(9)
+    before = torch.get_rng_state()
+    first = run(0)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(10)
+    assert torch.equal(run(0), first)
+    assert not torch.equal(run(1), first)
+
+
+def test_progress_is_told_often_and_only_goes_forward(network: nn.Module, samples: Samples) -> None:
+    told: list[tuple[float, float]] = []
+    attack = AutoAttack("linf", ("apgd-ce", "apgd-dlr"), batch_size=6)
+    candidates = attack(network, samples, 0.004, 0, lambda *values: told.append(values))
+    done, accuracy = zip(*told, strict=True)
+    assert len(told) > 20
+    assert list(done) == sorted(done)
+    assert list(accuracy) == sorted(accuracy, reverse=True)
+    assert 0 <= done[0] < 0.01
+    assert done[-1] == 1
+    assert accuracy[0] == 0.85
+    assert accuracy[-1] == pytest.approx(1 - np.mean(broken(network, samples, candidates.images)))
+
+
+def test_queries_are_forward_passes(network: nn.Module, samples: Samples) -> None:
+    seen: list[int] = []
+    handle = network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    candidates = AutoAttack("linf", ("apgd-ce",))(network, samples, 0.008, 0, lambda *_: None)
+    handle.remove()
+    assert candidates.queries.sum().item() == pytest.approx(sum(seen))
+    assert candidates.queries[0] == 1
+    assert 102 < candidates.queries[1] < 120
+
+
+def test_samples_that_are_all_wrong_or_alone(network: nn.Module, samples: Samples) -> None:
+    wrong = samples[torch.tensor([0, 7, 14])]
+    told: list[tuple[float, float]] = []
+    candidates = AutoAttack("linf")(network, wrong, 0.1, 0, lambda *values: told.append(values))
+    assert torch.equal(candidates.images, wrong.images)
+    assert candidates.queries.tolist() == [1, 1, 1]
+    assert told == [(1.0, 0.0)]
+    alone = samples[1:2]
+    candidates = AutoAttack("l2", ("apgd-ce", "apgd-t"))(network, alone, 2.0, 0, lambda *_: None)
+    assert broken(network, alone, candidates.images) == [True]
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_models_may_run_channels_last(network: nn.Module, samples: Samples, norm: Any) -> None:
+    class ChannelsLast(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = network(images.to(memory_format=torch.channels_last))
+            return logits
+
+    few = samples[1:4]
+    few = Samples(few.index, few.images.to(memory_format=torch.channels_last), few.labels)
+    candidates = AutoAttack(norm, ("apgd-dlr", "fab"))(ChannelsLast().eval(), few, 1.0, 0, lambda *_: None)
+    assert broken(network, few, candidates.images) == [True] * 3
+
+
+def test_few_classes(samples: Samples) -> None:
+    torch.manual_seed(0)
+    four = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4)).eval().requires_grad_(False)
+    few = Samples(samples.index[:4], samples.images[:4], four(samples.images[:4]).argmax(dim=1))
+    candidates = AutoAttack("linf", ("apgd-t", "fab-t"))(four, few, 0.5, 0, lambda *_: None)
+    assert broken(four, few, candidates.images) == [True] * 4
+    two = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2)).eval().requires_grad_(False)
+    with pytest.raises(HahbenchError, match="member 'apgd-t' needs at least 4 classes, the model has 2"):
+        AutoAttack("linf")(two, few, 0.5, 0, lambda *_: None)
+
+
+def test_the_process_is_left_as_it_was(
+    network: nn.Module, samples: Samples, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def trace(frame: FrameType, event: str, argument: Any) -> None:
+        return None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        AutoAttack("linf", ("apgd-ce",))(network, samples[:3], 0.01, 0, lambda *_: None)
+        assert sys.gettrace() is trace
+    finally:
+        sys.settrace(before)
+    assert capfd.readouterr() == ("", "")
+    assert caplog.text == ""
+    assert not logging.getLogger("auto-attack").disabled
+
+
+@pytest.mark.parametrize("level", [None, 0.0])
+def test_a_level_is_needed(network: nn.Module, samples: Samples, level: float | None) -> None:
+    with pytest.raises(HahbenchError, match="needs levels, each an epsilon > 0; given"):
+        AutoAttack("linf")(network, samples, level, 0, lambda *_: None)

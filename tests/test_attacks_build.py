@@ -1,0 +1,62 @@
+"""Specs to attacks: every mistake is one line that names the attack, the key, what was given and what is allowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hahbench.attacks import ATTACK_KINDS, build_attack
+from hahbench.attacks.autoattack import AutoAttack
+from hahbench.attacks.fmn import FastMinimumNorm
+from hahbench.errors import HahbenchError
+from hahbench.spec import AttackSpec, Norm
+
+
+def test_parameters_reach_the_family() -> None:
+    assert build_attack(AttackSpec("a", "fmn", "l2", params={"steps": 7, "gamma": 0.1})) == FastMinimumNorm(
+        "l2", 7, 1.0, 0.1
+    )
+    spec = AttackSpec("b", "autoattack", "linf", (0.1,), {"members": ["apgd-ce", "square"]})
+    assert build_attack(spec) == AutoAttack("linf", ("apgd-ce", "square"))
+
+
+def test_a_whole_number_is_a_number() -> None:
+    attack = build_attack(AttackSpec("a", "fmn", "l1", params={"max_stepsize": 2}))
+    assert repr(attack.max_stepsize) == "2.0"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("kind", "norm", "params", "message"),
+    [
+        ("fnm", "l2", {}, r"unknown attack kind 'fnm'; did you mean 'fmn'\?"),
+        ("fmn", "l2", {"step": 1}, r"attack 'mine' \(kind 'fmn'\): unknown parameter 'step'; did you mean 'steps'\?"),
+        ("fmn", "l2", {"norm": "l1"}, "unknown parameter 'norm'; allowed: gamma, max_stepsize, steps"),
+        ("clean", None, {"steps": 1}, "unknown parameter 'steps'; allowed: nothing"),
+        ("fmn", "l2", {"steps": 1.5}, "steps = 1.5 is not allowed; it must be a whole number"),
+        ("fmn", "l2", {"steps": True}, "steps = True is not allowed; it must be a whole number"),
+        ("fmn", "l2", {"steps": 0}, "'mine' .* steps = 0 is not allowed; it must be at least 1"),
+        ("fmn", "l2", {"gamma": "0.1"}, "gamma = '0.1' is not allowed; it must be a number"),
+        ("fmn", "l2", {"gamma": 1}, "gamma = 1.0 is not allowed; it must lie between 0 and 1"),
+        ("fmn", None, {}, "norm = None is not allowed; allowed: 'l0', 'l1', 'l2', 'linf'"),
+        ("autoattack", "l0", {}, "norm = 'l0' is not allowed; allowed: 'l1', 'l2', 'linf'"),
+        ("autoattack", "l2", {"members": "apgd-ce"}, "members = 'apgd-ce' is not allowed; it must be a list"),
+        ("autoattack", "l2", {"members": ["pgd"]}, "members = 'pgd' is not allowed; allowed: 'apgd-ce'"),
+        ("autoattack", "l2", {"randomized": 1}, "randomized = 1 is not allowed; it must be true or false"),
+        ("autoattack", "l2", {"randomized": True, "members": ["square"]}, "member 'square' cannot be randomized"),
+        ("gaussian-noise", "l2", {}, "norm 'l2' is given, but this kind has no norm"),
+    ],
+)
+def test_a_mistake_is_named(kind: str, norm: Norm | None, params: dict[str, Any], message: str) -> None:
+    with pytest.raises(HahbenchError, match=message) as caught:
+        build_attack(AttackSpec("mine", kind, norm, params=params))
+    assert "\n" not in str(caught.value)
+
+
+def test_every_kind_says_its_version_and_cost() -> None:
+    norms: dict[str, Norm] = {"fmn": "l2", "autoattack": "linf"}
+    for kind in ATTACK_KINDS:
+        attack = build_attack(AttackSpec(kind, kind, norms.get(kind)))
+        assert attack.version.startswith("1")
+        assert attack.cost >= 1
+        assert attack.worst_case == (kind in norms)
