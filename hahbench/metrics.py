@@ -1,0 +1,116 @@
+"""Outcomes to scores with 95 % intervals; pure functions on data frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.weightstats import DescrStatsW
+
+CONFIDENCE = 0.95
+
+SCORE_COLUMNS: dict[str, str] = {
+    "dataset": "str",
+    "data_digest": "str",
+    "model": "str",
+    "model_digest": "str",
+    "attack": "str",
+    "level": "float64",
+    "metric": "str",
+    "value": "float64",
+    "low": "float64",
+    "high": "float64",
+    "n": "int64",
+    "draws": "int64",
+}
+"""The columns of a score table: those of ``Score``, what they were measured on, and how many draws were pooled."""
+
+_MEASURED = ["data_digest", "model", "model_digest", "attack", "level"]
+
+
+def scores(cells: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Score every (data, model, attack, level), with its 95 % interval.
+
+    Minimum-norm attacks, which search for an error and have a norm but no level, have the metrics ``median_norm`` and
+    ``mean_norm``, in that norm; all others have ``accuracy``. Cells that differ in nothing but the seed are draws of
+    one score. Of cells that share the seed too, such as those of an older version of the attack, the newest counts.
+
+    Args:
+        cells: a row per cell, as the store gives them.
+        outcomes: a row per cell and sample, with the cell's ``key``.
+
+    Returns:
+        ``SCORE_COLUMNS``, a row per metric; accuracies in [0, 1], norms in pixel values of [0, 1].
+    """
+    newest = cells.sort_values("created", kind="stable").drop_duplicates([*_MEASURED, "seed"], keep="last")
+    told = newest[["key", "dataset", *_MEASURED, "seed", "norm", "worst_case"]]
+    rows: list[dict[str, object]] = []
+    for measured, part in outcomes.merge(told, on="key").groupby(_MEASURED, dropna=False):
+        facts = dict(zip(_MEASURED, measured, strict=True))
+        facts |= {"dataset": part["dataset"].iloc[0], "draws": part["seed"].nunique()}
+        for metric, value, low, high, n in _metrics(part):
+            rows.append({**facts, "metric": metric, "value": value, "low": low, "high": high, "n": n})
+    return pd.DataFrame(rows, columns=list(SCORE_COLUMNS)).astype(SCORE_COLUMNS)
+
+
+def _metrics(part: pd.DataFrame) -> Iterator[tuple[str, float, float, float, int]]:
+    norm, level, worst_case = part[["norm", "level", "worst_case"]].iloc[0]
+    if not (norm and worst_case and pd.isna(level)):
+        right = (part["adv_pred"] == part["label"]).groupby(part["index"]).mean()
+        yield "accuracy", *accuracy(right.to_numpy(float))
+        return
+    best = part.sort_values(norm).drop_duplicates("index")
+    yield "median_norm", *median_norm(best[norm].to_numpy(float))
+    moved = best[(best["clean_pred"] == best["label"]) & np.isfinite(best[norm])]
+    if len(moved):
+        yield "mean_norm", *mean_norm(moved[norm].to_numpy(float))
+
+
+def accuracy(right: np.ndarray) -> tuple[float, float, float, int]:
+    """Accuracy and its Wilson interval.
+
+    Args:
+        right: (N,) in [0, 1], the fraction of each sample's draws that were classified correctly.
+
+    Returns:
+        Value, low, high and N. The interval is that of N samples drawn once; with several draws it is conservative,
+        because averaging over draws can only lower a sample's variance.
+    """
+    value, n = float(right.mean()), len(right)
+    low, high = proportion_confint(value * n, n, alpha=1 - CONFIDENCE, method="wilson")
+    return value, float(low), float(high), n
+
+
+def median_norm(norms: np.ndarray) -> tuple[float, float, float, int]:
+    """Median norm and its exact interval between two order statistics, which needs no distribution.
+
+    Args:
+        norms: (N,), of the smallest perturbation that broke each sample in any draw; 0 where the model was already
+            wrong, infinity where no draw broke it.
+
+    Returns:
+        Value, low, high and N; the interval is [0, inf] when N < 6, too few for any order statistics.
+    """
+    interval: Any = stats.quantile_test(norms, q=0, p=0.5).confidence_interval(CONFIDENCE)
+    low = 0.0 if np.isnan(interval.low) else float(interval.low)
+    high = np.inf if np.isnan(interval.high) else float(interval.high)
+    return float(np.median(norms)), low, high, len(norms)
+
+
+def mean_norm(norms: np.ndarray) -> tuple[float, float, float, int]:
+    """Mean norm and its t interval, cut at 0.
+
+    Args:
+        norms: (N,), of the samples that were classified correctly and then broken. Where many samples withstand the
+            attack this mean flatters it; ``median_norm`` leaves none out.
+
+    Returns:
+        Value, low, high and N; the interval is [0, inf] when N = 1.
+    """
+    value, n = float(norms.mean()), len(norms)
+    low, high = DescrStatsW(norms).tconfint_mean(alpha=1 - CONFIDENCE) if n > 1 else (0.0, np.inf)
+    return value, max(float(low), 0.0), float(high), n

@@ -1,0 +1,63 @@
+"""How attacks, levels, scores and names look on a page; the one place where numbers become text."""
+
+from __future__ import annotations
+
+import html
+import math
+
+MISSING = "missing"
+
+_ATTACKS = {
+    "clean": "Clean",
+    "gaussian-noise": "Gaussian noise sigma {level}",
+    "autoattack-linf": "AutoAttack l_inf {level}",
+    "autoattack-l2": "AutoAttack l2 {level}",
+    "fmn-l0": "FMN l0",
+    "fmn-l1": "FMN l1",
+    "fmn-l2": "FMN l2",
+    "fmn-linf": "FMN l_inf",
+}
+
+_METRICS = {"accuracy": "", "median_norm": ", median norm", "mean_norm": ", mean norm"}
+
+_MARKDOWN = str.maketrans({sign: f"&#{ord(sign)};" for sign in "|`*[]\\"})
+
+
+def level_text(level: float) -> str:
+    """A level as it is spoken of: 0.25 as ``0.25``, 2/255 as ``2/255``."""
+    short = f"{level:.4g}"
+    steps = round(level * 255)
+    if float(short) != level and math.isclose(level * 255, steps):
+        return f"{steps}/255"
+    return short
+
+
+def score_title(attack: str, level: float | None, metric: str) -> str:
+    """The heading of a column, such as ``AutoAttack l_inf 2/255``; attacks without a display name keep their own."""
+    if attack in _ATTACKS:
+        title = _ATTACKS[attack].format(level="" if level is None else level_text(level))
+    else:
+        title = attack if level is None else f"{attack} {level_text(level)}"
+    return title + _METRICS[metric]
+
+
+def score_text(metric: str, value: float, low: float, high: float) -> str:
+    """A score with its interval: ``64.0 [62.1, 65.9]``, in percent, for accuracies; ``0.12 [0.11, 0.13]`` for norms."""
+    number = percent if metric == "accuracy" else _norm
+    return f"{number(value)} [{number(low)}, {number(high)}]"
+
+
+def percent(value: float) -> str:
+    """A fraction in percent, with one decimal: 0.64 as ``64.0``."""
+    return f"{100 * value:.1f}"
+
+
+def _norm(value: float) -> str:
+    if math.isinf(value):
+        return "∞"
+    return f"{value:.0f}" if value >= 100 else f"{value:#.3g}".removesuffix(".")
+
+
+def escape(text: str) -> str:
+    """``text`` on one line, with what HTML or Markdown would read as markup made literal."""
+    return html.escape(" ".join(text.split()), quote=False).translate(_MARKDOWN)

@@ -1,0 +1,146 @@
+"""Tables of models by scores: each declares the cells that it needs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from hahbench.reports import display
+from hahbench.reports.published import Published
+
+_SCORE = ["model", "model_digest", "attack", "level", "metric"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One score of every model.
+
+    Attributes:
+        attack: the attack's name.
+        level: None for attacks without levels.
+        metric: ``accuracy``, ``median_norm`` or ``mean_norm``.
+    """
+
+    attack: str
+    level: float | None = None
+    metric: str = "accuracy"
+
+    @property
+    def title(self) -> str:
+        """The heading."""
+        return display.score_title(self.attack, self.level, self.metric)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of the paper: its name there, its title here, and its columns."""
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+
+
+TABLE1 = Table(
+    "table1",
+    "Table 1: accuracy (%) under noise and adversarial attacks",
+    (
+        Column("clean"),
+        Column("gaussian-noise", 0.1),
+        Column("autoattack-linf", 2 / 255),
+        Column("autoattack-l2", 0.25),
+    ),
+)
+
+
+def models_in(cells: pd.DataFrame) -> pd.DataFrame:
+    """The models of the cells of one data set, by name.
+
+    Models of the same display name are told apart by the first eight digits of their digests.
+
+    Returns:
+        ``model``, ``model_digest``, ``argument`` (of ``--model``), ``display`` and ``parameters``, their number.
+    """
+    newest = cells.sort_values("created", kind="stable").drop_duplicates(["model", "model_digest"], keep="last")
+    models = newest.sort_values(["model", "created"], kind="stable", ignore_index=True)
+    names = models["display"].where(models["display"] != "", models["model"])
+    digests = " (" + models["model_digest"].str[:8] + ")"
+    models["display"] = names.where(~names.duplicated(keep=False), names + digests)
+    return models[["model", "model_digest", "argument", "display", "parameters"]].astype({"parameters": "Int64"})
+
+
+def paper_table(table: Table, models: pd.DataFrame, scores: pd.DataFrame, published: Published | None) -> pd.DataFrame:
+    """The scores of ``table`` beside the published ones; the models of the paper first, whether measured or not.
+
+    Args:
+        table: what to show.
+        models: as ``models_in`` gives them.
+        scores: of one data set.
+        published: the paper; None where it says nothing about this data set.
+
+    Returns:
+        As ``grid``, with a column ``published``, NaN where the paper has no number.
+    """
+    if published is None:
+        return grid(models, table.columns, scores).assign(published=float("nan"))
+    printed = published.accuracies
+    names = list(dict.fromkeys(printed.loc[printed["table"] == table.name, "model"]))
+    models = models.assign(published_model=_without_folder(models["model"]))
+    absent = [name for name in names if name not in set(models["published_model"])]
+    unmeasured = pd.DataFrame({name: absent for name in ("model", "argument", "display", "published_model")})
+    models = pd.concat([models, unmeasured.assign(model_digest="")], ignore_index=True)
+    order = models["published_model"].map({name: place for place, name in enumerate(names)})
+    models = models.loc[order.sort_values(kind="stable", na_position="last").index]
+    numbers = printed.drop(columns="table").drop_duplicates(["model", "attack", "level"])
+    numbers = numbers.rename(columns={"model": "published_model"})
+    merged = grid(models, table.columns, scores).merge(numbers, on=["published_model", "attack", "level"], how="left")
+    return merged.drop(columns="published_model")
+
+
+def _without_folder(names: pd.Series) -> pd.Series:
+    """The paper's HaH is ``HaH`` here, and ``cifar10/HaH`` once it has weights for a data set."""
+    return names.str.rpartition("/")[2]
+
+
+def grid(models: pd.DataFrame, columns: tuple[Column, ...], scores: pd.DataFrame) -> pd.DataFrame:
+    """Every model with every column in long form, in their order.
+
+    Returns:
+        The columns of ``models``, then ``title``, ``attack``, ``level`` and ``metric``, then ``value``, ``low``,
+        ``high``, ``n`` and ``draws``, which are NaN where the cell is missing.
+    """
+    wanted = pd.DataFrame([{"title": column.title, **dataclasses.asdict(column)} for column in columns])
+    wanted = wanted.astype({"level": "float64"})
+    found = scores[[*_SCORE, "value", "low", "high", "n", "draws"]].astype({"n": "Int64", "draws": "Int64"})
+    return models.merge(wanted, how="cross").merge(found, on=_SCORE, how="left")
+
+
+def as_text(scored: pd.DataFrame, left: Mapping[str, str], right: Mapping[str, str]) -> pd.DataFrame:
+    """A row per model for reading, every text escaped for Markdown.
+
+    Args:
+        scored: as ``grid`` gives it, with or without a column ``published``.
+        left: what stands before the scores, heading to column of ``scored``.
+        right: what stands after them.
+    """
+    titles = list(dict.fromkeys(scored["title"]))
+    models = scored.iloc[:: len(titles)]
+    cells = [_cell_text(cell) for cell in scored.to_dict("records")]
+    columns = {heading: [_fact_text(fact) for fact in models[column]] for heading, column in left.items()}
+    columns |= {display.escape(title): cells[place :: len(titles)] for place, title in enumerate(titles)}
+    columns |= {heading: [_fact_text(fact) for fact in models[column]] for heading, column in right.items()}
+    return pd.DataFrame(columns)
+
+
+def _fact_text(fact: str | int) -> str:
+    return display.escape(fact) if isinstance(fact, str) else f"{fact:,}"
+
+
+def _cell_text(cell: Mapping[Hashable, Any]) -> str:
+    ours = display.MISSING
+    if pd.notna(cell["value"]):
+        ours = display.score_text(cell["metric"], cell["value"], cell["low"], cell["high"])
+    paper = cell.get("published", float("nan"))
+    return ours if pd.isna(paper) else f"{ours}, paper {display.percent(paper)}"

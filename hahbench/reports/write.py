@@ -1,0 +1,116 @@
+"""Reports as files: Markdown to read, CSV to compute with."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pandas as pd
+
+from hahbench import __version__, metrics
+from hahbench.atomic import replacing
+from hahbench.catalog import data_folder
+from hahbench.reports.display import escape
+from hahbench.reports.leaderboard import leaderboard
+from hahbench.reports.published import Published, read_published
+from hahbench.reports.tables import TABLE1, as_text, models_in, paper_table
+
+_EXPLAINED = {
+    "accuracy": "Accuracies in percent, draws averaged; in brackets Wilson's 95 % interval over the samples.",
+    "median_norm": "Median norms in pixel values of [0, 1] (l0: changed colour values), 0 where the model was wrong "
+    "already and ∞ where the attack failed; in brackets the exact 95 % interval between order statistics.",
+}
+
+
+def write_reports(
+    cells: pd.DataFrame, outcomes: pd.DataFrame, out: Path, *, store: Path, command: str
+) -> list[Path]:
+    """Write ``leaderboard`` and ``table1``, each as .md and .csv, into a folder per data set, such as ``cifar10-n500``.
+
+    Args:
+        cells: as the store gives them.
+        outcomes: as the store gives them.
+        out: the folder to write to.
+        store: the store's folder, for the commands that fill missing cells.
+        command: the command that makes these reports, for their captions.
+
+    Returns:
+        The files, in the order of the data sets' names.
+
+    Raises:
+        CatalogError: the published numbers cannot be read.
+        OSError: a file cannot be written; files are written whole or not at all.
+    """
+    scored = metrics.scores(cells, outcomes)
+    paper = read_published(data_folder("reports") / "published" / "hah-2022.toml")
+    paths: list[Path] = []
+    for folder, part in _by_folder(cells):
+        newest = part.sort_values("created", kind="stable").iloc[-1]
+        models, scores = models_in(part), scored[scored["data_digest"] == newest["data_digest"]]
+        fill = ["--dataset", newest["loader"], *([] if newest["source"] == "drawn" else ["--data", "PATH"])]
+        fill += ["--n", str(newest["n"]), "--store", str(store)]
+        published = paper if newest["loader"] == paper.dataset else None
+
+        board = leaderboard(models, scores)
+        facts = board.assign(digest=board["model_digest"].str[:8], samples=newest["n"])
+        after = {"Parameters": "parameters", "Digest": "digest", "n": "samples"}
+        text = as_text(facts, {"Rank": "rank", "Model": "display"}, after)
+        page = _page("Leaderboard", text, _caption(newest, part, board, None, command), _missing(board, fill))
+        paths += _write(out / folder / "leaderboard", page, board.drop(columns=["argument", "title"]))
+
+        table = paper_table(TABLE1, models, scores, published)
+        text = as_text(table, {"Model": "display"}, {})
+        page = _page(TABLE1.title, text, _caption(newest, part, table, published, command), _missing(table, fill))
+        paths += _write(out / folder / TABLE1.name, page, table.drop(columns=["argument", "parameters", "title"]))
+    return paths
+
+
+def _by_folder(cells: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    parts = [part for _, part in cells.groupby("data_digest")]
+    names = [re.sub(r"[^\w.-]+", "-", f"{part['dataset'].iloc[0]}-n{part['n'].iloc[0]}") for part in parts]
+    digests = [f"-{part['data_digest'].iloc[0][:8]}" for part in parts]
+    folders = [name + digest if names.count(name) > 1 else name for name, digest in zip(names, digests, strict=True)]
+    return sorted(zip(folders, parts, strict=True), key=lambda pair: pair[0])
+
+
+def _caption(
+    newest: pd.Series, cells: pd.DataFrame, shown: pd.DataFrame, published: Published | None, command: str
+) -> str:
+    seeds = sorted(cells.loc[cells["attack"].isin(shown["attack"]), "seed"].unique())
+    lines = [
+        f"- Data: {escape(str(newest['dataset']))} ({escape(str(newest['source']))}), "
+        f"the first {newest['n']} test samples, digest {newest['data_digest'][:8]}.",
+        f"- Seeds: {', '.join(str(seed) for seed in seeds) or 'none'}.",
+    ]
+    lines += [f"- {_EXPLAINED[metric]}" for metric in shown["metric"].unique()]
+    if published:
+        lines.append(f'- After "paper": {escape(published.citation)}.')
+    return "\n".join([*lines, f"- Made with hahbench {__version__} by:"]) + f"\n\n  {_code(command)}"
+
+
+def _missing(shown: pd.DataFrame, fill: list[str]) -> str:
+    absent = shown[shown["value"].isna()]
+    paragraphs = []
+    for (name, argument), titles in absent.groupby(["display", "argument"], sort=False)["title"]:
+        paragraphs.append(f"{escape(str(name))}: {escape('; '.join(titles))}")
+        paragraphs.append(_code(shlex.join(["hahbench", "run", "paper", "--model", str(argument), *fill])))
+    return "\n\n".join(["## Missing", *paragraphs]) if paragraphs else ""
+
+
+def _code(line: str) -> str:
+    return "    " + " ".join(line.splitlines())
+
+
+def _page(title: str, text: pd.DataFrame, caption: str, missing: str) -> str:
+    table = text.to_markdown(index=False, disable_numparse=True)
+    return "\n\n".join(section for section in (f"# {title}", table, caption, missing) if section) + "\n"
+
+
+def _write(stem: Path, page: str, numbers: pd.DataFrame) -> list[Path]:
+    markdown, csv = stem.with_name(f"{stem.name}.md"), stem.with_name(f"{stem.name}.csv")
+    with replacing(markdown) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    with replacing(csv) as temporary:
+        numbers.to_csv(temporary, index=False, lineterminator="\n")
+    return [markdown, csv]

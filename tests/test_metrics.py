@@ -1,0 +1,209 @@
+"""Scores: hand-computed values, intervals that cover the truth, draws, infinities and ties."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hahbench.metrics import SCORE_COLUMNS, accuracy, mean_norm, median_norm, scores
+from hahbench.outcome import OUTCOME_COLUMNS, outcome_frame
+
+CELL = {
+    "key": "k",
+    "dataset": "dots",
+    "data_digest": "d",
+    "model": "m",
+    "model_digest": "w",
+    "attack": "a",
+    "level": 0.1,
+    "seed": 0,
+    "norm": "",
+    "worst_case": False,
+    "created": "2024-01-01",
+}
+FMN = {"attack": "fmn-l2", "level": math.nan, "norm": "l2", "worst_case": True}
+
+
+def cells(*changes: dict[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame([{**CELL, **change} for change in changes])
+
+
+def outcomes(
+    key: str, right: list[bool], l2: list[float] | None = None, clean: list[bool] | None = None
+) -> pd.DataFrame:
+    """Samples of label 1; ``right`` says which are classified correctly after the attack, ``clean`` which before."""
+    n = len(right)
+    zeros = np.zeros(n)
+    norms = zeros if l2 is None else l2
+    clean_pred = np.ones(n) if clean is None else clean
+    columns = {"clean_pred": clean_pred, "adv_pred": right, "l0": zeros, "l1": zeros, "l2": norms, "linf": zeros}
+    frame = outcome_frame(index=np.arange(n), label=np.ones(n), queries=zeros, seconds=zeros, **columns)  # type: ignore[arg-type]
+    return frame.assign(key=key)
+
+
+def only(frame: pd.DataFrame) -> dict[str, Any]:
+    assert len(frame) == 1
+    return {str(name): value for name, value in frame.iloc[0].items()}
+
+
+def test_accuracy_is_the_share_of_samples_classified_correctly() -> None:
+    score = only(scores(cells({}), outcomes("k", [True] * 8 + [False] * 2)))
+    # Wilson 1927: (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n) with p = 0.8, n = 10, z = 1.959964.
+    assert score["value"] == pytest.approx(0.8)
+    assert score["low"] == pytest.approx(0.490162, abs=1e-6)
+    assert score["high"] == pytest.approx(0.943318, abs=1e-6)
+    assert (score["metric"], score["level"], score["n"], score["draws"]) == ("accuracy", 0.1, 10, 1)
+    assert (score["dataset"], score["data_digest"], score["model"], score["model_digest"]) == ("dots", "d", "m", "w")
+
+
+def test_draws_are_pooled_sample_by_sample() -> None:
+    asked = cells({"key": "first"}, {"key": "second", "seed": 1})
+    happened = pd.concat(
+        [outcomes("first", [True, True, False, False]), outcomes("second", [True, False, False, False])]
+    )
+    score = only(scores(asked, happened))
+    assert (score["value"], score["n"], score["draws"]) == (0.375, 4, 2)
+    assert (score["low"], score["high"]) == accuracy(np.array([1, 0.5, 0, 0]))[1:3]
+
+
+def test_a_draw_measured_again_replaces_the_older_one() -> None:
+    asked = cells({"key": "new", "created": "2024-01-02"}, {"key": "old"})
+    score = only(scores(asked, pd.concat([outcomes("old", [False] * 4), outcomes("new", [True] * 4)])))
+    assert (score["value"], score["n"], score["draws"]) == (1.0, 4, 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"level": 0.2}, id="level"),
+        pytest.param({"attack": "b"}, id="attack"),
+        pytest.param({"model": "m2"}, id="model"),
+        pytest.param({"model_digest": "w2"}, id="weights"),
+        pytest.param({"data_digest": "d2"}, id="data"),
+    ],
+)
+def test_only_seeds_are_pooled(change: dict[str, Any]) -> None:
+    asked = cells({"key": "one"}, {"key": "other", **change})
+    found = scores(asked, pd.concat([outcomes("one", [True]), outcomes("other", [False])]))
+    assert sorted(found["value"]) == [0.0, 1.0]
+
+
+def test_clean_accuracy_has_no_level() -> None:
+    score = only(scores(cells({"attack": "clean", "level": math.nan}), outcomes("k", [True, False])))
+    assert (score["attack"], score["metric"], score["value"]) == ("clean", "accuracy", 0.5)
+    assert math.isnan(score["level"])
+
+
+def test_minimum_norm_attacks_have_norms_and_no_accuracy() -> None:
+    norms = [0.0, 0.0, 0.3, 0.1, 0.2, math.inf, 0.4]
+    clean = [False, False, True, True, True, True, True]
+    happened = outcomes("k", [norm == math.inf for norm in norms], l2=norms, clean=clean)
+    found = scores(cells(FMN), happened).set_index("metric")
+    assert set(found.index) == {"median_norm", "mean_norm"}
+    assert found.loc["median_norm", "value"] == 0.2
+    # Seven samples: the smallest and the largest enclose the median with probability 1 - 2 / 2^7.
+    assert (found.loc["median_norm", "low"], found.loc["median_norm", "high"]) == (0.0, math.inf)
+    assert found.loc["median_norm", "n"] == 7
+    # Mean 0.25 of 0.1 .. 0.4, standard error sqrt(0.05 / 3) / 2, Student's t with 3 degrees of freedom 3.182446.
+    assert found.loc["mean_norm", "value"] == pytest.approx(0.25)
+    assert found.loc["mean_norm", "low"] == pytest.approx(0.25 - 3.182446 * 0.0645497, abs=1e-6)
+    assert found.loc["mean_norm", "high"] == pytest.approx(0.25 + 3.182446 * 0.0645497, abs=1e-6)
+    assert found.loc["mean_norm", "n"] == 4
+
+
+def test_of_the_draws_of_a_minimum_norm_attack_the_smallest_norm_counts() -> None:
+    asked = cells({**FMN, "key": "first"}, {**FMN, "key": "second", "seed": 1})
+    happened = pd.concat(
+        [outcomes("first", [False, True], l2=[0.5, math.inf]), outcomes("second", [False, False], l2=[0.7, 0.9])]
+    )
+    found = scores(asked, happened).set_index("metric")
+    assert found.loc["median_norm", "value"] == pytest.approx(0.7)
+    assert (found.loc["median_norm", "n"], found.loc["median_norm", "draws"]) == (2, 2)
+
+
+def test_an_attack_that_broke_nothing_has_an_infinite_median_and_no_mean() -> None:
+    score = only(scores(cells(FMN), outcomes("k", [True] * 8, l2=[math.inf] * 8)))
+    assert (score["metric"], score["value"], score["low"], score["high"]) == ("median_norm", *[math.inf] * 3)
+
+
+def test_median_of_a_hundred_lies_between_the_40th_and_the_61st() -> None:
+    # The order statistics that tables of the sign test give for n = 100 at 95 %.
+    assert median_norm(np.arange(100.0) + 1) == (50.5, 40.0, 61.0, 100)
+
+
+def test_median_copes_with_ties_at_zero_and_with_infinity() -> None:
+    assert median_norm(np.array([0.0] * 61 + [math.inf] * 39)) == (0.0, 0.0, 0.0, 100)
+    value, low, high, _ = median_norm(np.array([0.0] * 50 + [math.inf] * 50))
+    assert (value, low, high) == (math.inf, 0.0, math.inf)
+
+
+def test_too_few_samples_leave_the_interval_open() -> None:
+    assert median_norm(np.array([0.1, 0.2, 0.3])) == (0.2, 0.0, math.inf, 3)
+    assert mean_norm(np.array([0.3])) == (0.3, 0.0, math.inf, 1)
+
+
+def test_mean_norm_is_never_below_zero() -> None:
+    assert mean_norm(np.array([0.01, 5.0]))[1] == 0.0
+
+
+@pytest.mark.parametrize("truth", [0.05, 0.5, 0.9])
+@pytest.mark.parametrize("draws", [1, 3])
+def test_accuracy_interval_covers_the_truth(truth: float, draws: int) -> None:
+    random = np.random.default_rng(0)
+    # Every sample has its own chance to be classified correctly; their mean over the population is ``truth``.
+    chances = random.beta(2 * truth, 2 * (1 - truth), (400, 200))
+    rights = (random.random((draws, 400, 200)) < chances).mean(0)
+    assert np.mean([low <= truth <= high for _, low, high, _ in map(accuracy, rights)]) >= 0.93
+
+
+def test_median_interval_covers_the_truth() -> None:
+    random = np.random.default_rng(0)
+    # A fifth already wrong, a tenth never broken, the rest exponential: P(norm <= x) = 0.2 + 0.7 (1 - exp(-x)) = 1/2.
+    truth = -math.log(1 - 0.3 / 0.7)
+    kind = random.random((400, 151))
+    norms = np.where(kind < 0.2, 0, np.where(kind < 0.3, math.inf, random.exponential(size=(400, 151))))
+    assert np.mean([low <= truth <= high for _, low, high, _ in map(median_norm, norms)]) >= 0.93
+
+
+def test_mean_interval_covers_the_truth() -> None:
+    norms = np.random.default_rng(0).gamma(4.0, 0.25, (400, 100))
+    assert np.mean([low <= 1.0 <= high for _, low, high, _ in map(mean_norm, norms)]) >= 0.93
+
+
+def test_no_cells_have_no_scores() -> None:
+    empty = pd.DataFrame(columns=[*OUTCOME_COLUMNS, "key"]).astype({**OUTCOME_COLUMNS, "key": "str"})
+    found = scores(cells({}).iloc[:0], empty)
+    assert list(found.columns) == list(SCORE_COLUMNS)
+    assert found.empty
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=30),
+    st.lists(st.one_of(st.just(math.inf), st.floats(0, 10)), min_size=1, max_size=30),
+)
+def test_scores_agree_with_arithmetic_on_arrays(rights: list[tuple[bool, bool, bool]], norms: list[float]) -> None:
+    asked = cells({"key": "0"}, {"key": "1", "seed": 1}, {"key": "2", "seed": 2}, {**FMN, "key": "fmn"})
+    noise = [
+        outcomes(str(draw), [bool(right) for right in column]) for draw, column in enumerate(zip(*rights, strict=True))
+    ]
+    fmn = outcomes("fmn", [norm == math.inf for norm in norms], l2=norms, clean=[norm > 0 for norm in norms])
+    shuffled = pd.concat([*noise, fmn]).sample(frac=1, random_state=0)
+    found = scores(asked, shuffled).set_index("metric")
+
+    assert found.loc["accuracy", "value"] == pytest.approx(sum(map(sum, rights)) / (3 * len(rights)))
+    ordered = sorted(norms)
+    middle = (ordered[(len(norms) - 1) // 2] + ordered[len(norms) // 2]) / 2
+    assert found.loc["median_norm", "value"] == pytest.approx(middle)
+    broken = [norm for norm in norms if 0 < norm < math.inf]
+    assert ("mean_norm" in found.index) == bool(broken)
+    if broken:
+        assert found.loc["mean_norm", "value"] == pytest.approx(sum(broken) / len(broken))
+    assert (found["low"] <= found["value"] + 1e-12).all()
+    assert (found["value"] <= found["high"] + 1e-12).all()

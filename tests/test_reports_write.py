@@ -1,0 +1,229 @@
+"""Leaderboard and table 1 of small stores whose counts are known."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hahbench import __version__
+from hahbench.outcome import OUTCOME_COLUMNS, outcome_frame
+from hahbench.reports import write_reports
+
+CELL = {
+    "display": "",
+    "reference": "",
+    "parameters": 1234567,
+    "loader": "cifar10",
+    "dataset": "cifar10-jpeg",
+    "source": "JPEG copy",
+    "data_digest": "d" * 64,
+    "n": 10,
+    "kind": "",
+    "norm": "",
+    "level": math.nan,
+    "seed": 0,
+    "worst_case": False,
+    "model_digest": "0123456789abcdef" * 4,
+    "seconds": 1.0,
+    "device": "cpu",
+    "versions": "",
+    "created": "2024-01-01",
+}
+LINF: dict[str, Any] = {"attack": "autoattack-linf", "level": 2 / 255, "norm": "linf", "worst_case": True}
+L2: dict[str, Any] = {"attack": "autoattack-l2", "level": 0.25, "norm": "l2", "worst_case": True}
+FMN: dict[str, Any] = {"attack": "fmn-l2", "norm": "l2", "worst_case": True}
+NOISE: dict[str, Any] = {"attack": "gaussian-noise", "level": 0.1}
+
+TABLE1_PAGE = f"""\
+# Table 1: accuracy (%) under noise and adversarial attacks
+
+| Model    | Clean                           | Gaussian noise sigma 0.1      | AutoAttack l_inf 2/255       | AutoAttack l2 0.25            |
+|:---------|:--------------------------------|:------------------------------|:-----------------------------|:------------------------------|
+| Standard | 100.0 [72.2, 100.0], paper 92.5 | 30.0 [10.8, 60.3], paper 26.6 | 10.0 [1.8, 40.4], paper 10.4 | 0.0 [0.0, 27.8], paper 13.9   |
+| HaH      | 90.0 [59.6, 98.2], paper 87.3   | 60.0 [31.3, 83.2], paper 64.0 | 20.0 [5.7, 51.0], paper 21.5 | 30.0 [10.8, 60.3], paper 27.6 |
+
+- Data: cifar10-jpeg (JPEG copy), the first 10 test samples, digest dddddddd.
+- Seeds: 0.
+- Accuracies in percent, draws averaged; in brackets Wilson's 95 % interval over the samples.
+- After "paper": M. Cekic, C. Bakiskan and U. Madhow, Layerwise Hebbian/anti-Hebbian (HaH) Learning In Deep Networks: \
+A Neuro-inspired Approach To Robustness, 2022.
+- Made with hahbench {__version__} by:
+
+      hahbench x
+"""  # noqa: E501
+
+
+class Results:
+    """Cells of ten samples each, as the store gives them."""
+
+    def __init__(self) -> None:
+        self.cells: list[dict[str, Any]] = []
+        self.outcomes: list[pd.DataFrame] = []
+
+    def add(self, model: str, right: int = 10, l2: float = 0.0, **facts: Any) -> Results:
+        """Add a cell of which the first ``right`` samples are classified correctly, the others broken at ``l2``."""
+        key = str(len(self.cells))
+        self.cells.append({**CELL, "key": key, "model": model, "argument": model, "attack": "clean", **facts})
+        zeros, ones, survives = np.zeros(10), np.ones(10), np.arange(10) < right
+        norms = dict.fromkeys(("l0", "l1", "linf"), zeros) | {"l2": np.where(survives, math.inf, l2)}
+        frame = outcome_frame(
+            index=np.arange(10), label=ones, clean_pred=ones, adv_pred=survives, queries=zeros, seconds=zeros, **norms
+        )
+        self.outcomes.append(frame.assign(key=key))
+        return self
+
+    def write(self, out: Path) -> list[str]:
+        paths = write_reports(
+            pd.DataFrame(self.cells),
+            pd.concat(self.outcomes),
+            out,
+            store=Path("results"),
+            command="hahbench x",
+        )
+        return [path.relative_to(out).as_posix() for path in paths]
+
+
+def table_of(path: Path) -> list[list[str]]:
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_table1_sets_our_numbers_beside_the_published_ones(tmp_path: Path) -> None:
+    results = Results()
+    for model, clean, noise, linf, l2 in (("HaH", 9, 6, 2, 3), ("Standard", 10, 3, 1, 0)):
+        results.add(model, clean).add(model, noise, **NOISE).add(model, linf, **LINF).add(model, l2, **L2)
+    results.write(tmp_path)
+    assert (tmp_path / "cifar10-jpeg-n10" / "table1.md").read_text(encoding="utf-8") == TABLE1_PAGE
+
+
+def test_missing_cells_are_marked_and_come_with_their_command(tmp_path: Path) -> None:
+    Results().add("HaH", 9).add("my net", 8, **NOISE).write(tmp_path)
+    page = tmp_path / "cifar10-jpeg-n10" / "table1.md"
+    assert table_of(page)[1:] == [
+        ["Standard", "missing, paper 92.5", "missing, paper 26.6", "missing, paper 10.4", "missing, paper 13.9"],
+        ["HaH", "90.0 [59.6, 98.2], paper 87.3", "missing, paper 64.0", "missing, paper 21.5", "missing, paper 27.6"],
+        ["my net", "missing", "80.0 [49.0, 94.3]", "missing", "missing"],
+    ]
+    assert page.read_text(encoding="utf-8").endswith("""
+## Missing
+
+Standard: Clean; Gaussian noise sigma 0.1; AutoAttack l_inf 2/255; AutoAttack l2 0.25
+
+    hahbench run paper --model Standard --dataset cifar10 --data PATH --n 10 --store results
+
+HaH: Gaussian noise sigma 0.1; AutoAttack l_inf 2/255; AutoAttack l2 0.25
+
+    hahbench run paper --model HaH --dataset cifar10 --data PATH --n 10 --store results
+
+my net: Clean; AutoAttack l_inf 2/255; AutoAttack l2 0.25
+
+    hahbench run paper --model 'my net' --dataset cifar10 --data PATH --n 10 --store results
+""")
+
+
+def test_a_trained_card_in_a_folder_stands_beside_the_papers_model(tmp_path: Path) -> None:
+    Results().add("cifar10-jpeg/HaH", 9, display="HaH", argument="trained/HaH.toml").write(tmp_path)
+    page = tmp_path / "cifar10-jpeg-n10" / "table1.md"
+    assert table_of(page)[2][:2] == ["HaH", "90.0 [59.6, 98.2], paper 87.3"]
+    assert "hahbench run paper --model trained/HaH.toml " in page.read_text(encoding="utf-8")
+
+
+def test_the_paper_says_nothing_about_other_data(tmp_path: Path) -> None:
+    Results().add("HaH", 9, loader="shapes", dataset="shapes", source="drawn").write(tmp_path)
+    page = tmp_path / "shapes-n10" / "table1.md"
+    assert table_of(page)[1:] == [["HaH", "90.0 [59.6, 98.2]", "missing", "missing", "missing"]]
+    assert "paper 8" not in page.read_text(encoding="utf-8")
+    assert "hahbench run paper --model HaH --dataset shapes --n 10 --store results" in page.read_text(encoding="utf-8")
+
+
+def test_the_csv_holds_unrounded_numbers(tmp_path: Path) -> None:
+    Results().add("HaH", 9).add("HaH", 7, **NOISE).add("HaH", 6, **NOISE, seed=1).write(tmp_path)
+    table = pd.read_csv(tmp_path / "cifar10-jpeg-n10" / "table1.csv")
+    names = "model model_digest display attack level metric value low high n draws published"
+    assert list(table.columns) == names.split()
+    assert len(table) == 8
+    noise = table[(table["model"] == "HaH") & (table["attack"] == "gaussian-noise")].iloc[0]
+    assert (noise["level"], noise["metric"], noise["n"], noise["draws"]) == (0.1, "accuracy", 10, 2)
+    assert (noise["value"], noise["published"]) == (0.65, 0.64)
+    # Wilson's interval of 6.5 out of 10, to more digits than a page shows.
+    assert (noise["low"], noise["high"]) == pytest.approx((0.3541, 0.8639), abs=1e-3)
+    assert len(repr(float(noise["low"]))) > 10
+    missing = table[(table["model"] == "Standard") & (table["attack"] == "autoattack-linf")].iloc[0]
+    assert missing[["value", "low", "high", "n", "draws"]].isna().all()
+    assert missing["published"] == 0.104
+
+
+def test_the_leaderboard_ranks_by_autoattack_then_by_noise(tmp_path: Path) -> None:
+    results = Results().add("unattacked", 10).add("unattacked", 9, **NOISE)
+    for model, linf, noise in (("weak", 1, 9), ("noisy", 4, 2), ("robust", 4, 5)):
+        results.add(model, 10).add(model, linf, **LINF).add(model, noise, **NOISE)
+    results.add("weak", 0, l2=0.5, **FMN).add("robust", 10, **FMN)
+    results.write(tmp_path)
+    head, *rows = table_of(tmp_path / "cifar10-jpeg-n10" / "leaderboard.md")
+    assert head == [
+        "Rank",
+        "Model",
+        "Clean",
+        "AutoAttack l_inf 2/255",
+        "Gaussian noise sigma 0.1",
+        "FMN l2, median norm",
+        "Parameters",
+        "Digest",
+        "n",
+    ]
+    clean, known = "100.0 [72.2, 100.0]", ["1,234,567", "01234567", "10"]
+    assert rows == [
+        ["1", "robust", clean, "40.0 [16.8, 68.7]", "50.0 [23.7, 76.3]", "∞ [∞, ∞]", *known],
+        ["2", "noisy", clean, "40.0 [16.8, 68.7]", "20.0 [5.7, 51.0]", "missing", *known],
+        ["3", "weak", clean, "10.0 [1.8, 40.4]", "90.0 [59.6, 98.2]", "0.500 [0.500, 0.500]", *known],
+        ["4", "unattacked", clean, "missing", "90.0 [59.6, 98.2]", "missing", *known],
+    ]
+    board = pd.read_csv(tmp_path / "cifar10-jpeg-n10" / "leaderboard.csv")
+    names = "rank model model_digest display parameters attack level metric value low high n draws"
+    assert list(board.columns) == names.split()
+    assert board.groupby("model")["rank"].first().to_dict() == {"robust": 1, "noisy": 2, "weak": 3, "unattacked": 4}
+    assert set(board["parameters"]) == {1234567}
+
+
+def test_a_hostile_display_name_stays_in_its_cell(tmp_path: Path) -> None:
+    name = "a|b <script>alert(1)</script>\n| [x](javascript:y)"
+    Results().add("HaH\n<img src=x>", 9, display=name, source="<b>|").write(tmp_path)
+    for page in ("leaderboard", "table1"):
+        text = (tmp_path / "cifar10-jpeg-n10" / f"{page}.md").read_text(encoding="utf-8")
+        assert "a&#124;b &lt;script&gt;alert(1)&lt;/script&gt; &#124; &#91;x&#93;(javascript:y)" in text
+        assert "(&lt;b&gt;&#124;)" in text
+        # What is left of "<" stands in the indented command, where Markdown shows it as it is.
+        assert all(line.startswith("    hahbench run") for line in text.splitlines() if "<" in line)
+        table = table_of(tmp_path / "cifar10-jpeg-n10" / f"{page}.md")
+        assert {len(row) for row in table} == {len(table[0])}
+
+
+def test_same_names_with_other_weights_are_told_apart(tmp_path: Path) -> None:
+    Results().add("HaH", 9).add("HaH", 3, model_digest="f" * 64, created="2024-01-02").write(tmp_path)
+    rows = table_of(tmp_path / "cifar10-jpeg-n10" / "table1.md")[1:]
+    assert [row[:2] for row in rows] == [
+        ["Standard", "missing, paper 92.5"],
+        ["HaH (01234567)", "90.0 [59.6, 98.2], paper 87.3"],
+        ["HaH (ffffffff)", "30.0 [10.8, 60.3], paper 87.3"],
+    ]
+
+
+def test_every_data_set_has_its_folder(tmp_path: Path) -> None:
+    results = Results().add("HaH").add("HaH", n=20, data_digest="e" * 64).add("HaH", n=20, data_digest="f" * 64)
+    results.add("HaH", dataset="../a b", data_digest="a" * 64)
+    folders = ("..-a-b-n10", "cifar10-jpeg-n10", "cifar10-jpeg-n20-eeeeeeee", "cifar10-jpeg-n20-ffffffff")
+    files = ("leaderboard.md", "leaderboard.csv", "table1.md", "table1.csv")
+    assert results.write(tmp_path) == [f"{folder}/{file}" for folder in folders for file in files]
+    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {f"{folder}/{file}" for folder in folders for file in files}
+
+
+def test_an_empty_store_has_no_reports(tmp_path: Path) -> None:
+    cells = pd.DataFrame(columns=[*CELL, "key", "model", "attack"])
+    outcomes = pd.DataFrame(columns=[*OUTCOME_COLUMNS, "key"]).astype({**OUTCOME_COLUMNS, "key": "str"})
+    assert write_reports(cells, outcomes, tmp_path, store=tmp_path, command="hahbench x") == []
