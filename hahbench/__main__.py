@@ -1,0 +1,5 @@
+"""``python -m hahbench``."""
+
+from hahbench.cli import main
+
+main()

@@ -1,0 +1,236 @@
+"""The commands. The only module that prints."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hahbench.errors import HahbenchError
+
+if TYPE_CHECKING:
+    from hahbench.data import ImageSet, Split
+
+app = typer.Typer(
+    name="hahbench",
+    help="Measure how robust image classifiers really are, and keep every per-sample outcome.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+DatasetName = Annotated[str | None, typer.Option("--dataset", help="Data set; 'hahbench datasets' lists them.")]
+DataPath = Annotated[Path | None, typer.Option("--data", help="Folder that the data set is read from.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+StoreFolder = Annotated[Path, typer.Option("--store", help="Folder of finished cells; a run resumes from it.")]
+
+
+def main() -> None:
+    """The console command: an error that the user can mend is one line and exit code 2."""
+    try:
+        app()
+    except HahbenchError as error:
+        print(f"hahbench: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command("models")
+def list_models(as_json: Json = False) -> None:
+    """List the models that have a name."""
+    from hahbench.catalog import models
+
+    registry = models()
+    rows = []
+    for name in registry:
+        card = registry[name]
+        loader = card.loader if isinstance(card.loader, str) else card.loader.__qualname__
+        rows.append({"name": name, "shows as": card.display, "weights for": card.dataset or "", "loader": loader})
+    _print_rows(rows, as_json)
+
+
+@app.command("attacks")
+def list_attacks(as_json: Json = False) -> None:
+    """List the attacks that have a name."""
+    from hahbench.catalog import attacks
+
+    registry = attacks()
+    specs = [registry[name] for name in registry]
+    rows = [
+        {
+            "name": spec.name,
+            "kind": spec.kind,
+            "norm": spec.norm or "",
+            "levels": list(spec.levels),
+            "draws": spec.draws,
+            "params": dict(spec.params),
+        }
+        for spec in specs
+    ]
+    _print_rows(rows, as_json)
+
+
+@app.command("suites")
+def list_suites(as_json: Json = False) -> None:
+    """List the suites."""
+    from hahbench.catalog import suites
+
+    registry = suites()
+    chosen = [registry[name] for name in registry]
+    rows = [
+        {
+            "name": suite.name,
+            "data set": suite.dataset,
+            "n": suite.n,
+            "models": list(suite.models),
+            "attacks": list(suite.attacks),
+        }
+        for suite in chosen
+    ]
+    _print_rows(rows, as_json)
+
+
+@app.command("datasets")
+def list_datasets(as_json: Json = False) -> None:
+    """List the data sets."""
+    from hahbench.data import DATASETS
+
+    rows = [{"name": name, "what": (DATASETS[name].__doc__ or "").strip().partition("\n")[0]} for name in DATASETS]
+    _print_rows(rows, as_json)
+
+
+@app.command("run")
+def run_suite(
+    suite: Annotated[str, typer.Argument(help="Name of a suite, or the path of its TOML file.")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="Model name, card (.toml) or Python file that registers models (.py); repeatable.",
+        ),
+    ] = None,
+    dataset: DatasetName = None,
+    data: DataPath = None,
+    n: Annotated[int | None, typer.Option("--n", help="Use the first n test samples; default: the suite's.")] = None,
+    store: StoreFolder = Path("results"),
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Run a suite over models; a run that was stopped goes on where it stood."""
+    from hahbench.catalog import resolve_attacks, resolve_models, resolve_suite
+    from hahbench.device import choose_device
+    from hahbench.progress import RunProgress
+    from hahbench.run import run
+    from hahbench.store import Store
+
+    asked = resolve_suite(suite)
+    attacks = resolve_attacks(asked)
+    loader = dataset or asked.dataset
+    # Before the images are read: a Python file may register the data set too.
+    cards = [card for name in model or asked.models for card in resolve_models(name, loader)]
+    images = _load_images(loader, "test", data)
+    folder = Store(store)
+    with RunProgress() as progress:
+        cells = run(
+            cards,
+            attacks,
+            images,
+            asked.n if n is None else n,
+            loader=loader,
+            store=folder,
+            device=choose_device(device),
+            observer=progress,
+        )
+    if as_json:
+        from hahbench.metrics import scores
+
+        frame, outcomes = folder.read()
+        keys = {cell.key for cell in cells}
+        frame, outcomes = frame[frame["key"].isin(keys)], outcomes[outcomes["key"].isin(keys)]
+        print(scores(frame, outcomes).to_json(orient="records", indent=2))
+    else:
+        print(f"{len(cells)} cells in {store}; 'hahbench report --store {store} --out DIR' makes the tables")
+
+
+@app.command("report")
+def report(
+    out: Annotated[Path, typer.Option("--out", help="Folder that the reports are written to.")],
+    store: StoreFolder = Path("results"),
+) -> None:
+    """Write the leaderboard and table 1 from the finished cells."""
+    from hahbench.reports import write_reports
+    from hahbench.store import Store
+
+    cells, outcomes = Store(store).read()
+    command = shlex.join(["hahbench", *sys.argv[1:]])
+    for path in write_reports(cells, outcomes, out, store=store, command=command):
+        print(path)
+
+
+@app.command("train")
+def train_model(
+    model: Annotated[str, typer.Argument(help="Name of a model whose card has a recipe, or the path of the card.")],
+    dataset: DatasetName = None,
+    data: DataPath = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Instead of the recipe's.")] = None,
+    width: Annotated[float | None, typer.Option("--width", help="Factor on the number of channels.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for weights, card, log and checkpoint.")] = Path("trained"),
+    device: Device = "auto",
+) -> None:
+    """Train a model by its card's recipe; a training that was stopped goes on at its last epoch."""
+    import dataclasses
+
+    from hahbench.catalog import models, read_card
+    from hahbench.device import choose_device
+
+    card = read_card(Path(model)) if model.endswith(".toml") else models()[model]
+    if width is not None:
+        card = dataclasses.replace(card, params={**card.params, "width": width})
+    loader = dataset or "shapes"
+    from hahbench.progress import TrainingProgress
+    from hahbench.training.trainer import train
+
+    with TrainingProgress() as progress:
+        trained = train(
+            card,
+            _load_images(loader, "train", data),
+            test=_load_images(loader, "test", data),
+            out=out,
+            epochs=epochs,
+            device=choose_device(device),
+            on_batch=progress.batch,
+            on_epoch=progress.epoch,
+        )
+    assert trained.weights is not None
+    print(trained.weights.with_suffix(".toml"))
+
+
+def _load_images(name: str, split: Split, path: Path | None) -> ImageSet:
+    from hahbench.data import DATASETS
+
+    return DATASETS[name](split, path)
+
+
+def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*(rows[0] if rows else ["nothing"]), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(_plain(value) for value in row.values()))
+    Console(soft_wrap=True).print(table)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(_plain(item) for item in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={_plain(item)}" for key, item in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,103 @@
+"""Progress bars of runs and trainings, on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from hahbench.reports.display import level_text
+
+if TYPE_CHECKING:
+    from hahbench.run import Job
+    from hahbench.training.checkpoint import EpochRow
+
+
+class _Bar:
+    """A bar with the time left, shown while the ``with`` block lasts."""
+
+    def __init__(self, description: str) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            speed_estimate_period=120,
+        )
+        self._task = self._progress.add_task(description, total=None)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def _say(self, line: str) -> None:
+        self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class RunProgress(_Bar):
+    """Observes a run: the attack, the robust accuracy so far and the time left; a line for each finished cell."""
+
+    def __init__(self) -> None:
+        super().__init__("checking models")
+        self._spent = 0.0
+
+    def planned(self, jobs: Sequence[Job], done: int) -> None:
+        """Say how much there is to do."""
+        self._say(f"{len(jobs)} cells to run, {done} in the store already")
+        self._progress.update(self._task, total=sum(job.cost for job in jobs))
+
+    def progress(self, job: Job, fraction: float, robust_accuracy: float) -> None:
+        """Move the bar within a cell."""
+        self._progress.update(
+            self._task,
+            completed=self._spent + fraction * job.cost,
+            description=f"{_name(job)}: robust accuracy {robust_accuracy:.1%} so far",
+        )
+
+    def finished(self, job: Job, outcomes: pd.DataFrame, seconds: float) -> None:
+        """Say what a cell gave."""
+        self._spent += job.cost
+        self._progress.update(self._task, completed=self._spent)
+        norm = job.cell.attack.norm
+        if norm is not None and job.cell.level is None:
+            result = f"median norm {outcomes[norm].median():.4g}"
+        else:
+            result = f"accuracy {(outcomes['adv_pred'] == outcomes['label']).mean():.1%}"
+        self._say(f"{_name(job)}: {result}, {seconds:.1f} s")
+
+
+class TrainingProgress(_Bar):
+    """Observes a training: the loss and the time left; a line for each epoch."""
+
+    def __init__(self) -> None:
+        super().__init__("reading images")
+
+    def batch(self, fraction: float, loss: float, accuracy: float) -> None:
+        """Move the bar; ``fraction`` is of the whole training, loss and accuracy are the batch's."""
+        description = f"loss {loss:.3f}, accuracy {accuracy:.1%}"
+        self._progress.update(self._task, total=1.0, completed=fraction, description=description)
+
+    def epoch(self, row: EpochRow) -> None:
+        """Say what an epoch gave."""
+        self._say(
+            f"epoch {row.epoch}: loss {row.loss:.4f}, train accuracy {row.train_accuracy:.1%}, "
+            f"test accuracy {row.test_accuracy:.1%}, {row.seconds:.1f} s"
+        )
+
+
+def _name(job: Job) -> str:
+    cell = job.cell
+    level = "" if cell.level is None else f" {level_text(cell.level)}"
+    return f"{cell.model} {cell.attack.name}{level}"

@@ -1,0 +1,180 @@
+"""What a user types and what comes back."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hahbench import cli
+from hahbench.catalog import models
+from hahbench.store import Store
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hahbench", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def clean_suite(tmp_path: Path) -> Path:
+    path = tmp_path / "clean-only.toml"
+    path.write_text('dataset = "shapes"\nn = 8\nmodels = ["Standard"]\nattacks = ["clean"]')
+    return path
+
+
+@pytest.mark.parametrize("listing", ["models", "attacks", "suites", "datasets"])
+def test_every_listing_comes_as_text_and_as_json(run: Run, listing: str) -> None:
+    code, text, _ = run(listing)
+    assert code == 0
+    code, as_json, _ = run(listing, "--json")
+    rows = json.loads(as_json)
+    assert code == 0
+    assert rows
+    assert all(row["name"] in text for row in rows)
+
+
+def test_run_gives_its_scores_as_json(run: Run, clean_suite: Path, tmp_path: Path) -> None:
+    code, out, _ = run("run", clean_suite, "--store", tmp_path / "store", "--json")
+    assert code == 0
+    (score,) = json.loads(out)
+    assert (score["model"], score["attack"], score["metric"], score["n"]) == ("shapes/Standard", "clean", "accuracy", 8)
+    assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1
+
+
+def test_run_then_report(run: Run, clean_suite: Path, tmp_path: Path) -> None:
+    run("run", clean_suite, "--store", tmp_path / "store")
+    code, out, _ = run("report", "--store", tmp_path / "store", "--out", tmp_path / "out")
+    assert code == 0
+    written = [Path(line) for line in out.splitlines()]
+    assert {path.name for path in written} == {"leaderboard.md", "leaderboard.csv", "table1.md", "table1.csv"}
+    assert all(path.is_file() for path in written)
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def register(path: Path, body: str) -> Path:
+    code = f"import torch, hahbench\n@hahbench.register_model({path.stem!r})\ndef net():\n    {body}\n"
+    return write(path, code)
+
+
+def card_of_shipped(path: Path, weights: bytes, sha256: str | None = None) -> Path:
+    weights_path = path.with_suffix(".safetensors")
+    weights_path.write_bytes(weights)
+    hash_line = f'sha256 = "{sha256}"\n' if sha256 else ""
+    return write(path, f'base = "shapes/Standard"\nweights = "{weights_path.name}"\n{hash_line}')
+
+
+def shipped_weights() -> bytes:
+    weights = models()["shapes/Standard"].weights
+    assert weights is not None
+    return weights.read_bytes()
+
+
+BAD_INPUT: dict[str, tuple[Callable[[Path], list[object]], str]] = {
+    "unknown model": (lambda tmp: ["--model", "Standart"], "unknown model 'Standart'; did you mean 'Standard'?"),
+    "card with a wrong key": (
+        lambda tmp: ["--model", write(tmp / "card.toml", 'base = "HaH"\nwieghts = "x"')],
+        "unknown key 'wieghts'; did you mean 'weights'?",
+    ),
+    "wrong-shape model": (
+        lambda tmp: ["--model", register(tmp / "flat.py", "return torch.nn.Flatten()")],
+        "model 'flat'",
+    ),
+    "model that gives NaN": (
+        lambda tmp: [
+            "--model",
+            register(
+                tmp / "nan.py",
+                "net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10))\n"
+                "    torch.nn.init.constant_(net[1].weight, float('nan'))\n    return net",
+            ),
+        ],
+        "model 'nan'",
+    ),
+    "model that cannot be built": (
+        lambda tmp: ["--model", register(tmp / "raises.py", "raise RuntimeError('no such checkpoint')")],
+        "no such checkpoint",
+    ),
+    "missing data": (lambda tmp: ["--dataset", "cifar10", "--data", tmp / "nowhere"], "nowhere"),
+    "truncated weights": (
+        lambda tmp: ["--model", card_of_shipped(tmp / "short.toml", shipped_weights()[:-100])],
+        "short.safetensors",
+    ),
+    "weights whose hash differs": (
+        lambda tmp: ["--model", card_of_shipped(tmp / "other.toml", shipped_weights(), "0" * 64)],
+        "other.safetensors",
+    ),
+    "n beyond the data set": (lambda tmp: ["--n", 10**6], "n must be in 1.."),
+    "n below one": (lambda tmp: ["--n", 0], "n must be in 1.."),
+    "unknown data set": (lambda tmp: ["--dataset", "cifar"], "unknown data set 'cifar'; did you mean 'cifar10'?"),
+    "unknown device": (lambda tmp: ["--device", "tpu"], "device 'tpu' is not available"),
+    "a model given twice": (lambda tmp: ["--model", "Standard", "--model", "Standard"], "given twice"),
+    "a store that is a file": (
+        lambda tmp: ["--store", write(tmp / "file", "")],
+        "results cannot be written here",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_clear_line_and_loses_nothing(run: Run, clean_suite: Path, tmp_path: Path, case: str) -> None:
+    store = Store(tmp_path / "store")
+    assert run("run", clean_suite, "--store", store.folder)[0] == 0
+    finished = sorted(store.folder.iterdir())
+    arguments, message = BAD_INPUT[case]
+    code, out, error = run("run", clean_suite, "--store", store.folder, *arguments(tmp_path))
+    lines = [line for line in error.splitlines() if line.startswith("hahbench: ")]
+    assert code == 2
+    assert out == ""
+    assert len(lines) == 1
+    assert error.rstrip().endswith(lines[0])
+    assert message in lines[0]
+    assert "Traceback" not in error
+    assert sorted(store.folder.iterdir()) == finished
+    assert len(store.read()[0]) == 1
+
+
+def test_a_full_disk_is_one_clear_line_and_loses_nothing(clean_suite: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the disk: the probe of 4 kB fits, a cell's outcomes do not."""
+    store = Store(tmp_path / "store")
+    command = [sys.executable, "-m", "hahbench", "run", str(clean_suite), "--store", str(store.folder)]
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    finished = sorted(store.folder.iterdir())
+    full = subprocess.run(
+        [*command, "--n", "9"],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+    )
+    last = full.stderr.rstrip().splitlines()[-1]
+    assert full.returncode == 2
+    assert last.startswith("hahbench: ")
+    assert last.endswith("cannot be written: File too large; the cells finished before are kept")
+    assert "Traceback" not in full.stderr
+    assert sorted(store.folder.iterdir()) == finished
+
+
+def test_help_imports_neither_torch_nor_pandas() -> None:
+    code = "import sys, hahbench.cli; assert not {'torch', 'pandas', 'scipy', 'rich.progress'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
