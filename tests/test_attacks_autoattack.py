@@ -20,6 +20,8 @@ from hahbench.outcome import Samples
 from hahbench.spec import Norm
 from tests.linear_oracle import LinearOracle, linear_oracle
 
+IMAGES = torch.rand((20, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+
 
 @pytest.fixture(scope="module")
 def oracle() -> LinearOracle:
@@ -30,17 +32,18 @@ def oracle() -> LinearOracle:
 def network() -> nn.Module:
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.Conv2d(6, 8, 3, stride=2), nn.ReLU(), nn.Flatten()]
-    return nn.Sequential(*layers, nn.Linear(8 * 3 * 3, 10)).eval().requires_grad_(False)
+    last = nn.Linear(8 * 3 * 3, 10)
+    network = nn.Sequential(*layers, last).eval().requires_grad_(False)
+    last.bias.sub_(network(IMAGES).mean(dim=0))  # so that it uses more than one class
+    return network
 
 
 @pytest.fixture(scope="module")
 def samples(network: nn.Module) -> Samples:
-    """Twenty images, of which the network gets three wrong, and its bias such that it uses several classes."""
-    images = torch.rand((20, 3, 16, 16), generator=torch.Generator().manual_seed(0))
-    network[-1].bias.data -= network(images).mean(dim=0)  # type: ignore[index, union-attr]
-    labels = network(images).argmax(dim=1)
+    """Twenty images, of which the network gets three wrong."""
+    labels = network(IMAGES).argmax(dim=1)
     labels[::7] = (labels[::7] + 1) % 10
-    return Samples(torch.arange(20), images, labels)
+    return Samples(torch.arange(20), IMAGES, labels)
 
 
 def broken(model: nn.Module, samples: Samples, images: Tensor) -> list[bool]:
@@ -48,9 +51,7 @@ def broken(model: nn.Module, samples: Samples, images: Tensor) -> list[bool]:
     return flags
 
 
-@pytest.mark.parametrize(
-    ("norm", "member"), [("linf", "apgd-ce"), ("linf", "fab"), ("l2", "apgd-ce"), ("l2", "fab"), ("l2", "square")]
-)
+@pytest.mark.parametrize(("norm", "member"), [("linf", "apgd-ce"), ("linf", "fab"), ("l2", "apgd-ce"), ("l2", "fab")])
 def test_a_sample_breaks_only_when_epsilon_exceeds_its_distance(
     oracle: LinearOracle, norm: Norm, member: Member
 ) -> None:
@@ -68,7 +69,6 @@ def test_a_sample_breaks_only_when_epsilon_exceeds_its_distance(
     [
         ("linf", 0.004, ["apgd-ce", "apgd-t"], 12),
         ("l2", 0.05, ["apgd-ce", "fab"], 20),
-        ("l1", 0.4, ["apgd-ce"], 20),
     ],
 )
 def test_what_breaks_is_what_the_library_breaks(
@@ -77,7 +77,7 @@ def test_what_breaks_is_what_the_library_breaks(
     attack = AutoAttack(norm, tuple(members), batch_size=batch_size)  # type: ignore[arg-type]
     ours = attack(network, samples, epsilon, 3, lambda *_: None)
     library = pyautoattack.AutoAttack(
-        network, norm={"l1": "L1", "l2": "L2", "linf": "Linf"}[norm], eps=epsilon, seed=3, version="standard"
+        network, norm={"l2": "L2", "linf": "Linf"}[norm], eps=epsilon, seed=3, version="standard"
     )
     library.attacks_to_run = members
     images, _ = library.run_standard_evaluation(samples.images, samples.labels, batch_size=batch_size)
@@ -91,7 +91,7 @@ def test_the_same_seed_gives_the_same_candidates_and_leaves_the_global_generator
     network: nn.Module, samples: Samples
 ) -> None:
     def run(seed: int) -> Tensor:
-        return AutoAttack("linf", ("apgd-ce",))(network, samples, 0.01, seed, lambda *_: None).images
+        return AutoAttack("linf", ("apgd-ce",))(network, samples[:4], 0.01, seed, lambda *_: None).images
 
     torch.manual_seed(9)
     before = torch.get_rng_state()

@@ -39,7 +39,7 @@ def test_a_whole_number_is_a_number() -> None:
         ("fmn", "l2", {"gamma": "0.1"}, "gamma = '0.1' is not allowed; it must be a number"),
         ("fmn", "l2", {"gamma": 1}, "gamma = 1.0 is not allowed; it must lie between 0 and 1"),
         ("fmn", None, {}, "norm = None is not allowed; allowed: 'l0', 'l1', 'l2', 'linf'"),
-        ("autoattack", "l0", {}, "norm = 'l0' is not allowed; allowed: 'l1', 'l2', 'linf'"),
+        ("autoattack", "l0", {}, "norm = 'l0' is not allowed; allowed: 'l2', 'linf'"),
         ("autoattack", "l2", {"members": "apgd-ce"}, "members = 'apgd-ce' is not allowed; it must be a list"),
         ("autoattack", "l2", {"members": ["pgd"]}, "members = 'pgd' is not allowed; allowed: 'apgd-ce'"),
         ("autoattack", "l2", {"randomized": 1}, "randomized = 1 is not allowed; it must be true or false"),

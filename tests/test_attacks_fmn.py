@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import eagerpy
 import numpy as np
 import pytest
 import torch
+from eagerpy.astensor import astensor
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -57,7 +57,7 @@ def judged_norms(oracle: LinearOracle, norm: Norm) -> NDArray[np.float64]:
 
 
 def project(attack: ProjectedL0 | ProjectedL2, clean: Tensor, delta: Tensor, epsilon: Tensor) -> Tensor:
-    points = [eagerpy.astensor(tensor) for tensor in (clean + delta, clean, epsilon)]
+    points = [astensor(tensor) for tensor in (clean + delta, clean, epsilon)]
     projected: Tensor = attack.project(*points).raw
     return projected - clean
 

@@ -21,7 +21,7 @@ from hahbench.outcome import Candidates, Samples
 
 Member = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
 
-_LIBRARY_NORM = {"l1": "L1", "l2": "L2", "linf": "Linf"}
+_LIBRARY_NORM = {"l2": "L2", "linf": "Linf"}
 # Forward and backward passes of each member on samples that do not break, for ten classes.
 _PASSES: dict[Member, tuple[int, int]] = {
     "apgd-ce": (102, 101),
@@ -49,7 +49,7 @@ class AutoAttack:
         batch_size: samples attacked together. Random draws depend on it.
     """
 
-    norm: Literal["l1", "l2", "linf"]
+    norm: Literal["l2", "linf"]
     members: tuple[Member, ...] = ()
     randomized: bool = False
     batch_size: int = 250

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+
+from hahbench.errors import ModelError
 
 
 class ActivationExtractor:
@@ -22,10 +23,16 @@ class ActivationExtractor:
     Attributes:
         inputs: each layer's first argument.
         outputs: each layer's output.
+
+    Raises:
+        ModelError: a layer is not part of the model.
     """
 
     def __init__(self, model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
-        self.model = model
+        members = set(model.modules())
+        strangers = [name for name, layer in layers.items() if layer not in members]
+        if strangers:
+            raise ModelError(f"layer {strangers[0]!r} is not part of the model; allowed: the model's own modules")
         self.layers = dict(layers)
         self.inputs: dict[str, Tensor] = {}
         self.outputs: dict[str, Tensor] = {}
@@ -43,7 +50,7 @@ class ActivationExtractor:
             handle.remove()
         self._handles.clear()
 
-    def _recorder(self, name: str) -> Any:
+    def _recorder(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def record(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             self.inputs[name] = args[0]
             self.outputs[name] = output

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hahbench.errors import ModelError
-from hahbench.models.layers import HaHBlock, Reading, RegularBlock, kth_largest
+from hahbench.models.layers import HaHBlock, Reading, RegularBlock, kth_largest, top_count
 
 if TYPE_CHECKING:
     from hahbench.models.vgg import VGG
@@ -28,7 +27,7 @@ def hah_cost(y: Tensor, active_fraction: float = 0.1, anti_hebbian_weight: float
         anti_hebbian_weight: lambda, at least 0.
     """
     channels = y.shape[1]
-    k = math.ceil(active_fraction * channels - 1e-9)
+    k = top_count(active_fraction, channels)
     demote = anti_hebbian_weight / (channels - k) if k < channels else 0.0
     promote = 1 / k
     values = y.detach()

@@ -12,6 +12,8 @@ _ATTACKS = {
     "gaussian-noise": "Gaussian noise sigma {level}",
     "autoattack-linf": "AutoAttack l_inf {level}",
     "autoattack-l2": "AutoAttack l2 {level}",
+    "apgd-linf": "APGD l_inf {level}",
+    "apgd-l2": "APGD l2 {level}",
     "fmn-l0": "FMN l0",
     "fmn-l1": "FMN l1",
     "fmn-l2": "FMN l2",

@@ -1,0 +1,238 @@
+"""Weights that do not fit their card are refused in one line; the digest follows what decides the outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from hahbench.errors import ModelError
+from hahbench.models.load import build_model, check_classifier, load_model, model_digest, save_weights
+from hahbench.spec import ModelCard
+
+CARD = ModelCard(name="tiny", loader="hahbench.models.vgg:vgg16", params={"width": 1 / 64, "hah_blocks": 2})
+
+
+def error_of(call: Callable[[], object]) -> str:
+    with pytest.raises(ModelError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def with_weights(path: Path, sha256: str | None = None) -> ModelCard:
+    return dataclasses.replace(CARD, weights=path, sha256=sha256)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> ModelCard:
+    path = tmp_path / "tiny.safetensors"
+    return with_weights(path, save_weights(build_model(CARD), path))
+
+
+# --- building and loading ---------------------------------------------------------------------------------------------
+
+
+def test_weights_come_back_as_they_were_saved(tmp_path: Path) -> None:
+    model = build_model(CARD)
+    path = tmp_path / "folder" / "tiny.safetensors"
+    sha256 = save_weights(model.to(memory_format=torch.channels_last), path)
+    assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    loaded = load_model(with_weights(path, sha256))
+    assert not loaded.training
+    torch.testing.assert_close(loaded.state_dict(), model.state_dict(), rtol=0, atol=0)
+
+
+def test_half_precision_weights_load_into_float32(tmp_path: Path) -> None:
+    model = build_model(CARD)
+    path = tmp_path / "tiny.safetensors"
+    card = with_weights(path, save_weights(model, path, half=True))
+    stored = safetensors.torch.load_file(path)
+    assert stored["classifier.weight"].dtype == torch.float16
+    assert stored["features.3.normalization.num_batches_tracked"].dtype == torch.int64
+    loaded = load_model(card).state_dict()
+    assert loaded["classifier.weight"].dtype == torch.float32
+    torch.testing.assert_close(loaded, model.state_dict(), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth"])
+def test_a_torch_file_with_a_state_dict_loads(tmp_path: Path, suffix: str) -> None:
+    model = build_model(CARD)
+    path = tmp_path / f"tiny{suffix}"
+    torch.save(model.state_dict(), path)
+    torch.testing.assert_close(load_model(with_weights(path)).state_dict(), model.state_dict(), rtol=0, atol=0)
+
+
+def test_a_callable_loads_its_own_weights() -> None:
+    linear = nn.Linear(2, 3)
+    card = ModelCard(name="mine", loader=lambda *, module: module, params={"module": linear})
+    assert load_model(card) is linear
+
+
+class Unpickled:
+    """Stands for code that a pickle could run."""
+
+
+def other(change: Callable[[dict[str, Tensor]], object]) -> dict[str, Tensor]:
+    tensors = dict(build_model(CARD).state_dict())
+    change(tensors)
+    return tensors
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (other(lambda t: t.pop("classifier.bias")), "1 missing tensors, such as 'classifier.bias'"),
+        (other(lambda t: t.update(extra=torch.zeros(1))), "1 unexpected tensors, such as 'extra'"),
+        (
+            other(lambda t: t.update({"classifier.bias": torch.zeros(7)})),
+            "tensor 'classifier.bias': shape (7,); the model needs (10,)",
+        ),
+        ([torch.zeros(1)], "holds list; allowed: a state dict, names to tensors"),
+        ({"epoch": 3}, "holds dict; allowed: a state dict, names to tensors"),
+        ({"code": Unpickled()}, "damaged, or holds objects other than tensors"),
+    ],
+    ids=["missing", "unexpected", "shape", "list", "numbers", "objects"],
+)
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path, content: Any, complaint: str) -> None:
+    path = tmp_path / "tiny.pt"
+    torch.save(content, path)
+    assert error_of(lambda: load_model(with_weights(path))) == f"model 'tiny': weights {path}: {complaint}"
+
+
+def test_a_file_that_is_not_the_cards_is_refused(saved: ModelCard) -> None:
+    found = saved.sha256
+    card = dataclasses.replace(saved, sha256="0" * 64)
+    assert error_of(lambda: load_model(card)).endswith(f"its SHA-256 is {found}; the card gives {'0' * 64}")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+@pytest.mark.parametrize("kept", [0, 5, 2000])
+def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, kept: int) -> None:
+    model, path = build_model(CARD), tmp_path / f"tiny{suffix}"
+    if suffix == ".pt":
+        torch.save(model.state_dict(), path)
+    else:
+        save_weights(model, path)
+    path.write_bytes(path.read_bytes()[:kept])
+    assert error_of(lambda: load_model(with_weights(path))).startswith(f"model 'tiny': weights {path}: ")
+
+
+def test_a_missing_file_and_a_strange_suffix_are_refused(tmp_path: Path) -> None:
+    assert error_of(lambda: load_model(with_weights(tmp_path / "no.pt"))).endswith("no.pt: no such file")
+    allowed = "suffix '.bin'; allowed: .safetensors, .pt, .pth"
+    assert error_of(lambda: load_model(with_weights(tmp_path / "no.bin"))).endswith(allowed)
+    assert error_of(lambda: save_weights(nn.ReLU(), tmp_path / "no.pt")).endswith("allowed: .safetensors")
+
+
+def broken_loader() -> nn.Module:
+    raise RuntimeError("first line\nsecond line")
+
+
+@pytest.mark.parametrize(
+    ("loader", "params", "complaint"),
+    [
+        (broken_loader, {}, "raised RuntimeError: first line second line"),
+        (lambda: "weights", {}, "returned str; allowed: a torch.nn.Module"),
+        ("hahbench.models.vgg:vgg17", {}, "has no attribute 'vgg17'"),
+        ("hahbench.models.vgg:vgg16", {"widht": 1}, "unexpected keyword argument 'widht'"),
+        ("hahbench.models.vgg:vgg16", {"width": -1}, "width is -1; allowed: a number above 0"),
+    ],
+)
+def test_a_loader_that_gives_no_module_is_named(loader: Any, params: dict[str, Any], complaint: str) -> None:
+    message = error_of(lambda: build_model(ModelCard(name="mine", loader=loader, params=params)))
+    assert message.startswith("model 'mine': ")
+    assert message.endswith(complaint)
+
+
+# --- digest -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_digest_is_that_of_what_decides_the_outputs(saved: ModelCard) -> None:
+    model = load_model(saved)
+    digest = model_digest(saved, model)
+    assert len(digest) == 64
+    renamed = dataclasses.replace(saved, name="other", display="Other", reference="nobody", train={"lr": 1})
+    assert model_digest(renamed, load_model(saved).to(memory_format=torch.channels_last)) == digest
+    assert model_digest(dataclasses.replace(saved, params={**saved.params, "sigma": 0.2}), model) != digest
+    assert model_digest(dataclasses.replace(saved, loader="elsewhere:vgg16"), model) != digest
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0].add_(1e-3)
+    assert model_digest(saved, model) != digest
+
+
+def test_the_digest_follows_the_code_but_not_its_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def digest(factor: str) -> str:
+        path = tmp_path / f"user_model_{len(list(tmp_path.iterdir()))}.py"
+        path.write_text(
+            f"from torch import nn\nclass Net(nn.Module):\n    def forward(self, x):\n        return {factor}\n"
+        )
+        spec = importlib.util.spec_from_file_location("user_model", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "user_model", module)
+        spec.loader.exec_module(module)
+        return model_digest(ModelCard(name="net", loader="user_model:Net"), module.Net())
+
+    assert digest("2 * x") == digest("2  *  x  # twice")
+    assert digest("2 * x") != digest("3 * x")
+
+
+def test_a_class_without_source_counts_by_its_name() -> None:
+    card = ModelCard(name="net", loader="nowhere:Net")
+    nets = [type(name, (nn.Module,), {"__module__": "nowhere"})() for name in ("Net", "Net", "Other")]
+    digests = [model_digest(card, net) for net in nets]
+    assert digests[0] == digests[1]
+    assert digests[0] != digests[2]
+
+
+# --- what counts as a classifier --------------------------------------------------------------------------------------
+
+
+class Answer(nn.Module):
+    def __init__(self, answer: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, images: Tensor) -> Any:
+        return self.answer(images)
+
+
+def fail(images: Tensor) -> Tensor:
+    return images @ torch.zeros(7, 7)
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (fail, "images (2, 3, 32, 32) make it raise RuntimeError: "),
+        (lambda images: [1, 2], "returns list; allowed: a tensor of logits (2, 10)"),
+        (lambda images: torch.zeros(2, 9), "returns shape (2, 9); allowed: logits (2, 10)"),
+        (lambda images: torch.zeros(2, 10).long(), "returns logits of type torch.int64; allowed: floating point"),
+        (lambda images: torch.full((2, 10), float("nan")), "returns logits that are NaN or infinite"),
+        (lambda images: torch.full((2, 10), float("inf")), "returns logits that are NaN or infinite"),
+    ],
+    ids=["raises", "list", "shape", "integers", "nan", "inf"],
+)
+def test_what_is_no_classifier_is_refused(answer: Callable[[Tensor], Any], complaint: str) -> None:
+    message = error_of(lambda: check_classifier(Answer(answer), torch.rand(2, 3, 32, 32), 10, "mine"))
+    assert message.startswith(f"model 'mine': {complaint}")
+
+
+def test_a_classifier_passes_and_is_given_no_gradient() -> None:
+    def linear(images: Tensor) -> Tensor:
+        assert not torch.is_grad_enabled()
+        return images.flatten(1)[:, :10]
+
+    check_classifier(Answer(linear), torch.rand(2, 3, 32, 32), 10, "mine")
