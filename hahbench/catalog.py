@@ -102,7 +102,7 @@ def resolve_models(name: str, dataset: str) -> list[ModelCard]:
 
     Raises:
         UnknownNameError: nothing is registered under the name.
-        CatalogError: the file is missing or wrong, or the model is yet to be trained.
+        CatalogError: the file is missing or wrong.
     """
     return [dataclasses.replace(card, argument=name) for card in _resolve(name, dataset)]
 
@@ -113,13 +113,7 @@ def _resolve(name: str, dataset: str) -> list[ModelCard]:
     if name.endswith(".py"):
         return _run_file(Path(name))
     registry = models()
-    card = registry[f"{dataset}/{name}" if f"{dataset}/{name}" in registry else name]
-    if card.train and card.weights is None:
-        raise CatalogError(
-            f"model {name!r} has no weights for data set {dataset!r}; train it with "
-            f"'hahbench train {name} --dataset {dataset} --data PATH', then give --model the card that this writes"
-        )
-    return [card]
+    return [registry[f"{dataset}/{name}" if f"{dataset}/{name}" in registry else name]]
 
 
 def read_card(path: Path) -> ModelCard:

@@ -46,7 +46,7 @@ def judge(
 
     Returns:
         An outcome table. The norms are 0 where the clean image is already wrong, infinite where the candidate is
-        classified correctly, else those of the candidate.
+        classified correctly, else those of the candidate. A prediction of -1 stands for logits that are NaN.
 
     Raises:
         HahbenchError: the candidates have another shape than the samples.
@@ -109,5 +109,6 @@ def _norms(images: Tensor, clean: Tensor) -> dict[Norm, np.ndarray]:
 @torch.no_grad()
 def _predict(model: nn.Module, images: Tensor) -> np.ndarray:
     with torch.autocast(images.device.type, enabled=False):
-        predicted: np.ndarray = model(images).argmax(dim=1).cpu().numpy()
+        logits = model(images)
+    predicted: np.ndarray = logits.argmax(dim=1).masked_fill(logits.isnan().any(dim=1), -1).cpu().numpy()
     return predicted

@@ -89,6 +89,7 @@ def run(
     """
     samples = images.first(n)
     store.check_writable()
+    _check_cards(cards, loader)
     jobs = _plan(cards, attacks, images, samples, device)
     missing = [job for job in jobs if job.cell not in store]
     observer.planned(missing, len(jobs) - len(missing))
@@ -121,6 +122,18 @@ def run(
         )
         observer.finished(job, outcomes, seconds)
     return [job.cell for job in jobs]
+
+
+def _check_cards(cards: Sequence[ModelCard], loader: str) -> None:
+    names = [card.name for card in cards]
+    for card in cards:
+        if names.count(card.name) > 1:
+            raise HahbenchError(f"model {card.name!r} is given twice; a card's key 'name' can give it another name")
+        if card.train and card.weights is None:
+            raise HahbenchError(
+                f"model {card.name!r} has no weights for data set {loader!r}; train it with 'hahbench train "
+                f"{card.name} --dataset {loader} --data PATH', then give --model the card that this writes"
+            )
 
 
 def _plan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import tempfile
@@ -45,9 +46,9 @@ CELL_COLUMNS: dict[str, str] = {
     "versions": "str",
     "created": "str",
 }
-"""What a file says of its cell. ``argument`` is what ``--model`` was given, ``loader`` the name under which the data set
-was asked for, ``dataset`` the name that it gives itself; ``level`` is NaN and ``norm`` empty for attacks without one;
-``n`` counts the samples."""
+"""What a file says of its cell. ``argument`` is what ``--model`` was given, ``loader`` the name under which the data
+set was asked for, ``dataset`` the name that it gives itself; ``level`` is NaN and ``norm`` empty for attacks without
+one; ``n`` counts the samples."""
 
 _METADATA = b"hahbench"
 
@@ -110,9 +111,12 @@ class Store:
         table = pa.Table.from_pandas(outcomes[list(OUTCOME_COLUMNS)], preserve_index=False)
         table = table.replace_schema_metadata({_METADATA: json.dumps({"schema": SCHEMA, "cell": row})})
         path = self.path(cell)
+        # Written by Arrow itself, a full disk would be an error without a number.
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer)
         try:
             with replacing(path) as temporary:
-                pq.write_table(table, temporary)
+                temporary.write_bytes(buffer.getbuffer())
         except OSError as error:
             raise StoreError(
                 f"{path}: cannot be written: {error.strerror}; the cells finished before are kept"

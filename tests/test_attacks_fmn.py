@@ -50,6 +50,21 @@ def test_perturbations_are_the_smallest(oracle: LinearOracle, norm: Norm) -> Non
     assert np.median(ratio) <= 1.02
 
 
+def test_no_sample_of_a_linear_classifier_is_left_on_the_boundary() -> None:
+    assert np.isfinite(judged_norms(linear_oracle(300, seed=1), "l2")).all()
+
+
+def test_one_colour_value_is_changed_where_one_is_enough() -> None:
+    layer = nn.Linear(4, 2)
+    layer.weight.data = torch.tensor([[4.0, 3.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
+    layer.bias.data = torch.tensor([-4.0, 0.0])
+    model = nn.Sequential(nn.Flatten(), layer).eval().requires_grad_(False)
+    samples = Samples(torch.arange(1), torch.full((1, 1, 2, 2), 0.5), torch.tensor([0]))
+    candidates = FastMinimumNorm("l0")(model, samples, None, 0, lambda *_: None)
+    assert model(candidates.images).argmax(dim=1).tolist() == [1]
+    assert (candidates.images != samples.images).flatten().tolist() == [True, False, False, False]
+
+
 def judged_norms(oracle: LinearOracle, norm: Norm) -> NDArray[np.float64]:
     candidates = FastMinimumNorm(norm)(oracle.model, oracle.samples, None, 0, lambda *_: None)
     outcomes = judge(oracle.model, oracle.samples, candidates, norm=norm, epsilon=None, worst_case=True, seconds=0.0)

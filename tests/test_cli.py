@@ -92,7 +92,8 @@ def shipped_weights() -> bytes:
 
 
 BAD_INPUT: dict[str, tuple[Callable[[Path], list[object]], str]] = {
-    "unknown model": (lambda tmp: ["--model", "Standart"], "unknown model 'Standart'; did you mean 'Standard'?"),
+    "unknown model": (lambda tmp: ["--model", "Standart"], "unknown model 'Standart'; did you mean 'Standard'"),
+    "untrained model": (lambda tmp: ["--model", "HaH-5"], "hahbench train HaH-5 --dataset shapes --data PATH"),
     "card with a wrong key": (
         lambda tmp: ["--model", write(tmp / "card.toml", 'base = "HaH"\nwieghts = "x"')],
         "unknown key 'wieghts'; did you mean 'weights'?",

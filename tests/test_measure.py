@@ -99,6 +99,16 @@ def test_lies_are_no_success(lie: Tensor, worst_case: bool) -> None:
     assert (outcomes[list(NORMS)] == np.inf).all(axis=None)
 
 
+def test_logits_that_are_nan_are_no_class() -> None:
+    class Breaks(Brightness):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images).where(images.mean() < 0.5, torch.nan)
+
+    outcomes = judged(dark(), torch.full((1, *SHAPE), 0.6), model=Breaks())
+    assert outcomes["adv_pred"].tolist() == [-1]
+    assert outcomes["linf"].tolist() == [pytest.approx(0.2)]
+
+
 def test_a_candidate_is_clipped_to_the_box_before_it_is_predicted_and_measured() -> None:
     images = torch.zeros((1, *SHAPE))
     images[0, 0, 0, 0] = 100.0

@@ -94,6 +94,7 @@ class AutoAttack:
         """
         if level is None or level <= 0:
             raise HahbenchError(f"kind 'autoattack' needs levels, each an epsilon > 0; given: {level}")
+        # pyautoattack calls Tensor.view, which fails on images, and on gradients of images, that lie channels-last.
         images, labels = samples.images.contiguous(), samples.labels
         candidates = images.clone()
         with _contained(images.device):
@@ -144,10 +145,7 @@ class AutoAttack:
 
 
 class _WatchedModel(nn.Module):
-    """The model, counting its forward passes, and with gradients that are contiguous whatever the model's layout.
-
-    pyautoattack calls ``Tensor.view`` on gradients, which fails for models that run channels-last.
-    """
+    """The model, counting its forward passes."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -160,9 +158,6 @@ class _WatchedModel(nn.Module):
         self.expected, self.report = expected, report
 
     def forward(self, images: Tensor) -> Tensor:
-        if images.requires_grad:
-            images = images.view_as(images)
-            images.register_hook(torch.Tensor.contiguous)  # type: ignore[no-untyped-call]
         self.rows += len(images)
         self.passes += 1
         if self.passes % _PASSES_BETWEEN_REPORTS == 1:

@@ -10,7 +10,7 @@ from torch import nn
 from hahbench.outcome import Candidates, Samples
 
 Progress: TypeAlias = Callable[[float, float], None]
-"""Called now and then with the fraction of the work that is done and the attack's own idea of robust accuracy so far."""
+"""Called now and then with the fraction of the work done and the attack's own idea of the robust accuracy so far."""
 
 
 class Attack(Protocol):

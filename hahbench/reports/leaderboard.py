@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from hahbench.reports.tables import Column, grid
@@ -32,8 +33,8 @@ def leaderboard(models: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
         As ``grid``, with a column ``rank`` first, for the clean accuracy and those of ``COLUMNS`` that were measured.
     """
     values = grid(models, _RANKED_BY, scores)["value"].to_numpy(float).reshape(len(models), len(_RANKED_BY))
-    ranks = pd.DataFrame(values, index=models.index)
-    ranked = models.loc[ranks.sort_values(list(ranks), ascending=False, kind="stable").index]
+    # The last key counts most; NaN, a score that is missing, sorts to the end.
+    ranked = models.iloc[np.lexsort(-values.T[::-1])]
     ranked.insert(0, "rank", range(1, len(ranked) + 1))
     board = grid(ranked, COLUMNS, scores)
     measured = board.groupby("title")["value"].transform("count") > 0

@@ -89,7 +89,7 @@ def paper_table(table: Table, models: pd.DataFrame, scores: pd.DataFrame, publis
     names = list(dict.fromkeys(printed.loc[printed["table"] == table.name, "model"]))
     models = models.assign(published_model=_without_folder(models["model"]))
     absent = [name for name in names if name not in set(models["published_model"])]
-    unmeasured = pd.DataFrame({name: absent for name in ("model", "argument", "display", "published_model")})
+    unmeasured = pd.DataFrame(dict.fromkeys(("model", "argument", "display", "published_model"), absent))
     models = pd.concat([models, unmeasured.assign(model_digest="")], ignore_index=True)
     order = models["published_model"].map({name: place for place, name in enumerate(names)})
     models = models.loc[order.sort_values(kind="stable", na_position="last").index]

@@ -23,9 +23,7 @@ _EXPLAINED = {
 }
 
 
-def write_reports(
-    cells: pd.DataFrame, outcomes: pd.DataFrame, out: Path, *, store: Path, command: str
-) -> list[Path]:
+def write_reports(cells: pd.DataFrame, outcomes: pd.DataFrame, out: Path, *, store: Path, command: str) -> list[Path]:
     """Write ``leaderboard`` and ``table1``, each as .md and .csv, into a folder per data set, such as ``cifar10-n500``.
 
     Args:

@@ -53,7 +53,7 @@ def train(
         out: folder for the files; made when it is missing.
         epochs: in place of the recipe's. The milestones, being fractions, move along.
         device: where to compute.
-        on_batch: called after each batch with the fraction of all batches that is done, the batch's loss and its accuracy.
+        on_batch: called after each batch with the fraction of all batches that is done, the batch's loss and accuracy.
         on_epoch: called after each epoch, when its checkpoint is on disk.
 
     Returns:
