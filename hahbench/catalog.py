@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
+import inspect
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
@@ -14,26 +15,24 @@ from typing import Any, TypeVar
 
 from hahbench.errors import CatalogError, HahbenchError, UnknownNameError
 from hahbench.registry import Registry, suggest
-from hahbench.spec import NORMS, AttackSpec, ModelCard, Suite
+from hahbench.spec import NORMS, AttackSpec, ModelCard, Suite, digest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_ANY_TABLE = dict
-_TEXT = str
 _CARD_KEYS = {
-    "name": _TEXT,
-    "base": _TEXT,
-    "loader": _TEXT,
-    "params": _ANY_TABLE,
-    "weights": _TEXT,
-    "sha256": _TEXT,
-    "dataset": _TEXT,
-    "train": _ANY_TABLE,
-    "display": _TEXT,
-    "reference": _TEXT,
+    "name": str,
+    "base": str,
+    "loader": str,
+    "params": dict,
+    "weights": str,
+    "sha256": str,
+    "dataset": str,
+    "train": dict,
+    "display": str,
+    "reference": str,
 }
-_ATTACK_KEYS = {"kind": _TEXT, "norm": _TEXT, "levels": list, "params": _ANY_TABLE, "seed": int, "draws": int}
-_SUITE_KEYS = {"models": list, "attacks": list, "dataset": _TEXT, "n": int}
+_ATTACK_KEYS = {"kind": str, "norm": str, "levels": list, "params": dict, "seed": int, "draws": int}
+_SUITE_KEYS = {"models": list, "attacks": list, "dataset": str, "n": int}
 _TYPE_NAMES = {str: "a string", dict: "a table", list: "a list", int: "a whole number"}
 
 
@@ -69,23 +68,27 @@ def models() -> Registry[ModelCard]:
     return registry
 
 
-def register_model(name: str, *, display: str | None = None, reference: str = "", **params: Any) -> Callable[[F], F]:
+def register_model(
+    name: str, *, weights: str | None = None, display: str | None = None, reference: str = ""
+) -> Callable[[F], F]:
     """Decorator: give a model a name.
 
     The decorated function returns a module that maps images in [0, 1] of shape (N, C, H, W) to logits.
 
     Args:
         name: the name to use on the command line.
-        display: the name shown in reports.
+        weights: a ``.safetensors`` or ``.pt`` file that is loaded into the module; its path counts from the folder of
+            the decorated function's file.
+        display: the name shown in reports; by default ``name``.
         reference: the paper.
-        **params: keyword arguments that the function is called with.
 
     Raises:
         DuplicateNameError: the name is taken.
     """
 
     def register(loader: F) -> F:
-        card = ModelCard(name=name, loader=loader, params=params, display=display or name, reference=reference)
+        path = None if weights is None else Path(inspect.getfile(loader)).parent / weights
+        card = ModelCard(name=name, loader=loader, weights=path, display=display or name, reference=reference)
         models().register(name, card)
         return loader
 
@@ -96,8 +99,8 @@ def resolve_models(name: str, dataset: str) -> list[ModelCard]:
     """The cards that a model argument stands for.
 
     Args:
-        name: a registered name; or the path of a card (``.toml``); or the path of a Python file that registers
-            models, of which all are taken.
+        name: a registered name; or the path of a card (``.toml``); or the path of a Python file (``.py``), which
+            stands for all models that it registers. Either may name modules that lie beside it.
         dataset: the data set in use; on ``shapes``, ``HaH`` stands for ``shapes/HaH`` where there is such a card.
 
     Raises:
@@ -109,6 +112,7 @@ def resolve_models(name: str, dataset: str) -> list[ModelCard]:
 
 def _resolve(name: str, dataset: str) -> list[ModelCard]:
     if name.endswith(".toml"):
+        _import_from(Path(name).parent)
         return [read_card(Path(name))]
     if name.endswith(".py"):
         return _run_file(Path(name))
@@ -147,10 +151,9 @@ def _read_card(path: Path, name: str, base_card: Callable[[str, Path], ModelCard
         params={**base.params, **given.get("params", {})},
         weights=path.parent / given["weights"] if "weights" in given else base.weights,
         sha256=given.get("sha256", None if "weights" in given else base.sha256),
-        base=given.get("base"),
         dataset=given.get("dataset", base.dataset),
         train={**base.train, **given.get("train", {})},
-        display=given.get("display", base.display or given.get("name", name)),
+        display=given.get("display", given.get("name", name)),
         reference=given.get("reference", base.reference),
     )
 
@@ -160,23 +163,28 @@ def _run_file(path: Path) -> list[ModelCard]:
         raise CatalogError(f"{path}: no such Python file")
     registry = models()
     before = set(registry)
-    module_name = f"hahbench_user_{path.stem}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
+    # The path tells apart two files of the same name.
+    name = f"{path.stem}_{digest(str(path.resolve()))[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     # Pickling and dataclasses look a module up by its name.
-    sys.modules[module_name] = module
+    sys.modules[name] = module
+    _import_from(path.parent)
     try:
         spec.loader.exec_module(module)
     except HahbenchError:
         raise
     except Exception as error:
         raise CatalogError(f"{path}: running it raised {type(error).__name__}: {error}") from error
-    added = [name for name in registry if name not in before]
-    if not added:
-        raise CatalogError(f"{path}: registers no model; decorate a loader with @hahbench.register_model('NAME')")
-    return [registry[name] for name in added]
+    return [registry[name] for name in registry if name not in before]
+
+
+def _import_from(folder: Path) -> None:
+    """Let a user's file import, or name, the modules beside it."""
+    if str(folder.resolve()) not in sys.path:
+        sys.path.insert(0, str(folder.resolve()))
 
 
 # --- attacks and suites -----------------------------------------------------------------------------------------------
@@ -240,14 +248,28 @@ def read_suite(path: Path) -> Suite:
     return Suite(path.stem, tuple(given["models"]), tuple(given["attacks"]), given["dataset"], given["n"])
 
 
-def resolve_suite(name: str) -> Suite:
-    """The suite of this name, or in the TOML file of this path."""
-    return read_suite(Path(name)) if name.endswith(".toml") else suites()[name]
+def resolve_suite(name: str) -> tuple[Suite, list[AttackSpec]]:
+    """A suite and its attacks.
 
+    Args:
+        name: a registered name, or the path of a suite (``.toml``). The suite's attacks are likewise names or paths,
+            which count from the suite's folder.
 
-def resolve_attacks(suite: Suite) -> list[AttackSpec]:
-    """The suite's attacks, each a name or the path of a TOML file."""
-    return [read_attack(Path(name)) if name.endswith(".toml") else attacks()[name] for name in suite.attacks]
+    Raises:
+        UnknownNameError: nothing is registered under a name.
+        CatalogError: a file is missing or wrong, or an attack's file takes the name of another attack.
+    """
+    suite = read_suite(Path(name)) if name.endswith(".toml") else suites()[name]
+    specs = []
+    for attack in suite.attacks:
+        if attack.endswith(".toml"):
+            path = Path(name).parent / attack
+            if path.stem in attacks():
+                raise CatalogError(f"{path}: {path.stem!r} is the name of another attack; rename the file")
+            specs.append(read_attack(path))
+        else:
+            specs.append(attacks()[attack])
+    return suite, specs
 
 
 # --- TOML -------------------------------------------------------------------------------------------------------------

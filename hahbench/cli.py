@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import warnings
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from hahbench.errors import HahbenchError
-
-if TYPE_CHECKING:
-    from hahbench.data import ImageSet, Split
 
 app = typer.Typer(
     name="hahbench",
@@ -24,7 +23,6 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-DatasetName = Annotated[str | None, typer.Option("--dataset", help="Data set; 'hahbench datasets' lists them.")]
 DataPath = Annotated[Path | None, typer.Option("--data", help="Folder that the data set is read from.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 StoreFolder = Annotated[Path, typer.Option("--store", help="Folder of finished cells; a run resumes from it.")]
@@ -32,11 +30,16 @@ StoreFolder = Annotated[Path, typer.Option("--store", help="Folder of finished c
 
 def main() -> None:
     """The console command: an error that the user can mend is one line and exit code 2."""
+    warnings.showwarning = _print_warning  # type: ignore[assignment]
     try:
         app()
     except HahbenchError as error:
-        print(f"hahbench: {error}", file=sys.stderr)
+        print("hahbench:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
+
+
+def _print_warning(message: Warning | str, *_: object) -> None:
+    print("hahbench: warning:", " ".join(str(message).split()), file=sys.stderr)
 
 
 @app.command("models")
@@ -113,7 +116,7 @@ def run_suite(
             help="Model name, card (.toml) or Python file that registers models (.py); repeatable.",
         ),
     ] = None,
-    dataset: DatasetName = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Data set; default: the suite's.")] = None,
     data: DataPath = None,
     n: Annotated[int | None, typer.Option("--n", help="Use the first n test samples; default: the suite's.")] = None,
     store: StoreFolder = Path("results"),
@@ -121,18 +124,21 @@ def run_suite(
     as_json: Json = False,
 ) -> None:
     """Run a suite over models; a run that was stopped goes on where it stood."""
-    from hahbench.catalog import resolve_attacks, resolve_models, resolve_suite
+    from hahbench.catalog import resolve_models, resolve_suite
+    from hahbench.data import DATASETS, load_images
     from hahbench.device import choose_device
     from hahbench.progress import RunProgress
-    from hahbench.run import run
+    from hahbench.run import check_cards, run
     from hahbench.store import Store
 
-    asked = resolve_suite(suite)
-    attacks = resolve_attacks(asked)
-    loader = dataset or asked.dataset
-    # Before the images are read: a Python file may register the data set too.
-    cards = [card for name in model or asked.models for card in resolve_models(name, loader)]
-    images = _load_images(loader, "test", data)
+    asked, attacks = resolve_suite(suite)
+    dataset_argument = dataset or asked.dataset
+    cards = [card for name in model or asked.models for card in resolve_models(name, dataset_argument)]
+    # All that can be wrong before the images are read, which may take a download.
+    DATASETS[dataset_argument]
+    check_cards(cards, dataset_argument)
+    where = choose_device(device)
+    images = load_images(dataset_argument, "test", data)
     folder = Store(store)
     with RunProgress() as progress:
         cells = run(
@@ -140,18 +146,16 @@ def run_suite(
             attacks,
             images,
             asked.n if n is None else n,
-            loader=loader,
+            dataset_argument=dataset_argument,
+            from_path=data is not None,
             store=folder,
-            device=choose_device(device),
+            device=where,
             observer=progress,
         )
     if as_json:
         from hahbench.metrics import scores
 
-        frame, outcomes = folder.read()
-        keys = {cell.key for cell in cells}
-        frame, outcomes = frame[frame["key"].isin(keys)], outcomes[outcomes["key"].isin(keys)]
-        print(scores(frame, outcomes).to_json(orient="records", indent=2))
+        print(_json(scores(*folder.read(cells)).to_dict("records")))
     else:
         print(f"{len(cells)} cells in {store}; 'hahbench report --store {store} --out DIR' makes the tables")
 
@@ -167,14 +171,18 @@ def report(
 
     cells, outcomes = Store(store).read()
     command = shlex.join(["hahbench", *sys.argv[1:]])
-    for path in write_reports(cells, outcomes, out, store=store, command=command):
+    try:
+        paths = write_reports(cells, outcomes, out, store=store, command=command)
+    except OSError as error:
+        raise HahbenchError(f"{out}: reports cannot be written here: {error.strerror}") from error
+    for path in paths:
         print(path)
 
 
 @app.command("train")
 def train_model(
     model: Annotated[str, typer.Argument(help="Name of a model whose card has a recipe, or the path of the card.")],
-    dataset: DatasetName = None,
+    dataset: Annotated[str, typer.Option("--dataset", help="Data set; 'hahbench datasets' lists them.")] = "shapes",
     data: DataPath = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Instead of the recipe's.")] = None,
     width: Annotated[float | None, typer.Option("--width", help="Factor on the number of channels.")] = None,
@@ -185,23 +193,23 @@ def train_model(
     import dataclasses
 
     from hahbench.catalog import models, read_card
+    from hahbench.data import load_images
     from hahbench.device import choose_device
+    from hahbench.progress import TrainingProgress
+    from hahbench.training.trainer import train
 
     card = read_card(Path(model)) if model.endswith(".toml") else models()[model]
     if width is not None:
         card = dataclasses.replace(card, params={**card.params, "width": width})
-    loader = dataset or "shapes"
-    from hahbench.progress import TrainingProgress
-    from hahbench.training.trainer import train
-
+    where = choose_device(device)
     with TrainingProgress() as progress:
         trained = train(
             card,
-            _load_images(loader, "train", data),
-            test=_load_images(loader, "test", data),
+            load_images(dataset, "train", data),
+            test=load_images(dataset, "test", data),
             out=out,
             epochs=epochs,
-            device=choose_device(device),
+            device=where,
             on_batch=progress.batch,
             on_epoch=progress.epoch,
         )
@@ -209,23 +217,28 @@ def train_model(
     print(trained.weights.with_suffix(".toml"))
 
 
-def _load_images(name: str, split: Split, path: Path | None) -> ImageSet:
-    from hahbench.data import DATASETS
-
-    return DATASETS[name](split, path)
+def _json(rows: list[dict[Any, Any]]) -> str:
+    """JSON has no word for infinity, the norm of a sample that withstood: it is written as a string."""
+    plain = [
+        {key: None if value != value else str(value) if value in (inf, -inf) else value for key, value in row.items()}
+        for row in rows
+    ]
+    return json.dumps(plain, indent=2)
 
 
 def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print(_json(rows))
         return
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*(rows[0] if rows else ["nothing"]), box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for heading in rows[0] if rows else ["nothing"]:
+        table.add_column(heading, no_wrap=heading == "name")
     for row in rows:
         table.add_row(*(_plain(value) for value in row.values()))
-    Console(soft_wrap=True).print(table)
+    Console().print(table)
 
 
 def _plain(value: object) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
@@ -10,6 +14,9 @@ from torch import Tensor, nn
 from hahbench.errors import HahbenchError
 from hahbench.outcome import Candidates, Samples, outcome_frame
 from hahbench.spec import NORMS, Norm
+
+VERSION = "1"
+"""Of the judge; raised when what it finds of the same candidates changes."""
 
 _RELATIVE_TOLERANCE = 1e-5
 _PIXEL_ROUND_OFF = 2.0**-23
@@ -28,8 +35,9 @@ def judge(
 ) -> pd.DataFrame:
     """What an attack achieved, whatever it says.
 
-    Candidates are taken as float32 and clipped to [0, 1]. One with a NaN or over budget counts as the clean image.
-    Both images are predicted in float32 with the model in evaluation mode, and the four norms are computed in float64.
+    Candidates are taken as float32 and clipped to [0, 1]. One with a NaN or over budget counts as the clean image, and
+    its prediction is that of the clean image, even where the model's output is random. Images are predicted in float32,
+    without TF32, with the model in evaluation mode, and the four norms are computed in float64.
 
     Args:
         model: on the device of the samples.
@@ -60,8 +68,9 @@ def judge(
     columns: dict[str, list[np.ndarray]] = {name: [] for name in ("clean_pred", "adv_pred", *NORMS)}
     for rows in torch.split(torch.arange(len(samples)), batch_size):
         clean = samples.images[rows].float()
-        adversarial, norms = _accepted(clean, candidates.images[rows].to(clean.device), norm, epsilon)
-        clean_pred, adv_pred = _predict(model, clean), _predict(model, adversarial)
+        adversarial, rejected, norms = _accepted(clean, candidates.images[rows].to(clean.device), norm, epsilon)
+        clean_pred = _predict(model, clean)
+        adv_pred = np.where(rejected, clean_pred, _predict(model, adversarial))
         labels = samples.labels[rows].cpu().numpy()
         already_wrong = clean_pred != labels
         if worst_case:
@@ -81,8 +90,8 @@ def judge(
 
 def _accepted(
     clean: Tensor, proposed: Tensor, norm: Norm | None, epsilon: float | None
-) -> tuple[Tensor, dict[Norm, np.ndarray]]:
-    """The candidates within the rules, the clean image in place of the others, and the norms of the perturbations."""
+) -> tuple[Tensor, np.ndarray, dict[Norm, np.ndarray]]:
+    """The candidates, the clean image in place of the rejected; which are rejected; the norms of the perturbations."""
     proposed = proposed.detach().float()
     rejected = proposed.isnan().flatten(1).any(dim=1)
     images = torch.where(rejected.view(-1, 1, 1, 1), clean, proposed.clamp(0, 1))
@@ -92,7 +101,8 @@ def _accepted(
         round_off = _PIXEL_ROUND_OFF * {"l0": 0.0, "l1": size, "l2": size**0.5, "linf": 1.0}[norm]
         beyond = torch.from_numpy(norms[norm] > epsilon * (1 + _RELATIVE_TOLERANCE) + round_off).to(images.device)
         images[beyond] = clean[beyond]
-    return images, norms
+        rejected |= beyond
+    return images, rejected.cpu().numpy(), norms
 
 
 def _norms(images: Tensor, clean: Tensor) -> dict[Norm, np.ndarray]:
@@ -108,7 +118,29 @@ def _norms(images: Tensor, clean: Tensor) -> dict[Norm, np.ndarray]:
 
 @torch.no_grad()
 def _predict(model: nn.Module, images: Tensor) -> np.ndarray:
-    with torch.autocast(images.device.type, enabled=False):
+    with torch.autocast(images.device.type, enabled=False), _full_float32():
         logits = model(images)
     predicted: np.ndarray = logits.argmax(dim=1).masked_fill(logits.isnan().any(dim=1), -1).cpu().numpy()
     return predicted
+
+
+@contextlib.contextmanager
+def _full_float32() -> Iterator[None]:
+    """Without TF32, with which cuDNN by default rounds what it convolves to 10 bits after the point."""
+    backends: Any = torch.backends
+    name: str
+    off: str | bool
+    if hasattr(backends.cudnn, "conv"):  # torch 2.9, where allow_tf32 is deprecated
+        name, off = "fp32_precision", "ieee"
+        owners = [backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul, backends.mkldnn.matmul]
+    else:
+        name, off = "allow_tf32", False
+        owners = [backends.cudnn, backends.cuda.matmul]
+    before = [getattr(owner, name) for owner in owners]
+    try:
+        for owner in owners:
+            setattr(owner, name, off)
+        yield
+    finally:
+        for owner, value in zip(owners, before, strict=True):
+            setattr(owner, name, value)

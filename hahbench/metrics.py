@@ -27,8 +27,9 @@ SCORE_COLUMNS: dict[str, str] = {
     "n": "int64",
     "draws": "int64",
 }
-"""The columns of a score table: those of ``Score``, what they were measured on, and how many draws were pooled."""
+"""The columns of a score table. ``value`` has the 95 % interval [``low``, ``high``]; ``draws`` were pooled."""
 
+_CARRIED_OUT = ["kind", "norm", "params", "attack_version"]
 _MEASURED = ["data_digest", "model", "model_digest", "attack", "level"]
 
 
@@ -46,7 +47,9 @@ def scores(cells: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
     Returns:
         ``SCORE_COLUMNS``, a row per metric; accuracies in [0, 1], norms in pixel values of [0, 1].
     """
-    newest = cells.sort_values("created", kind="stable").drop_duplicates([*_MEASURED, "seed"], keep="last")
+    ordered = cells.sort_values("created", kind="stable")
+    last = ordered.drop_duplicates(_MEASURED, keep="last")[[*_MEASURED, *_CARRIED_OUT]]
+    newest = ordered.merge(last, on=[*_MEASURED, *_CARRIED_OUT])
     told = newest[["key", "dataset", *_MEASURED, "seed", "norm", "worst_case"]]
     rows: list[dict[str, object]] = []
     for measured, part in outcomes.merge(told, on="key").groupby(_MEASURED, dropna=False):

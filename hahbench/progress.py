@@ -56,19 +56,27 @@ class RunProgress(_Bar):
     def planned(self, jobs: Sequence[Job], done: int) -> None:
         """Say how much there is to do."""
         self._say(f"{len(jobs)} cells to run, {done} in the store already")
-        self._progress.update(self._task, total=sum(job.cost for job in jobs))
+        self._progress.update(self._task, total=sum(job.attack.passes for job in jobs))
+
+    def started(self, job: Job) -> None:
+        """Name the cell."""
+        self._progress.update(self._task, description=_name(job))
 
     def progress(self, job: Job, fraction: float, robust_accuracy: float) -> None:
         """Move the bar within a cell."""
         self._progress.update(
             self._task,
-            completed=self._spent + fraction * job.cost,
+            completed=self._spent + fraction * job.attack.passes,
             description=f"{_name(job)}: robust accuracy {robust_accuracy:.1%} so far",
         )
 
+    def warned(self, job: Job, message: str) -> None:
+        """Pass a warning on."""
+        self._say(f"{_name(job)}: warning: {message}")
+
     def finished(self, job: Job, outcomes: pd.DataFrame, seconds: float) -> None:
         """Say what a cell gave."""
-        self._spent += job.cost
+        self._spent += job.attack.passes
         self._progress.update(self._task, completed=self._spent)
         norm = job.cell.attack.norm
         if norm is not None and job.cell.level is None:

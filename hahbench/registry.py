@@ -23,21 +23,28 @@ def suggest(given: str, allowed: list[str]) -> str:
     return f"allowed: {', '.join(sorted(allowed)) or 'nothing, none is registered'}"
 
 
+def one_line(error: Exception) -> str:
+    """What somebody else's code raised, as a part of a message: the type, and the text on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
 def import_attribute(path: str) -> Any:
     """The attribute that ``module:attribute`` names.
 
     Raises:
-        HahbenchError: the path is malformed, or the module or attribute is missing.
+        HahbenchError: the path is malformed, the module is missing or raises, or the attribute is missing.
     """
     module, separator, attribute = path.partition(":")
     if not (module and separator and attribute):
         raise HahbenchError(f"{path!r} must have the form 'module:attribute'")
+    missing = object()
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except ImportError as error:
-        raise HahbenchError(f"{path!r} cannot be imported: {error}") from error
-    except AttributeError:
-        raise HahbenchError(f"{path!r}: module {module!r} has no attribute {attribute!r}") from None
+        found = getattr(importlib.import_module(module), attribute, missing)
+    except Exception as error:
+        raise HahbenchError(f"{path!r} cannot be imported: {one_line(error)}") from error
+    if found is missing:
+        raise HahbenchError(f"{path!r}: module {module!r} has no attribute {attribute!r}")
+    return found
 
 
 class Registry(Generic[T]):

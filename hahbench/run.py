@@ -7,6 +7,7 @@ import datetime
 import functools
 import platform
 import time
+import warnings
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -15,13 +16,14 @@ import torch
 from torch import nn
 
 import hahbench
+from hahbench import measure
 from hahbench.attacks import build_attack
 from hahbench.attacks.base import Attack
 from hahbench.data import ImageSet
 from hahbench.device import device_name
 from hahbench.errors import HahbenchError
-from hahbench.measure import judge
 from hahbench.models.load import check_classifier, load_model, model_digest
+from hahbench.models.vgg import VGG
 from hahbench.outcome import Samples
 from hahbench.spec import AttackSpec, Cell, ModelCard, digest
 from hahbench.store import Store
@@ -36,11 +38,6 @@ class Job:
     model: nn.Module
     attack: Attack
 
-    @property
-    def cost(self) -> float:
-        """Forward passes expected per sample, to weigh progress."""
-        return self.attack.cost
-
 
 class Observer(Protocol):
     """Is told how a run goes on."""
@@ -48,8 +45,14 @@ class Observer(Protocol):
     def planned(self, jobs: Sequence[Job], done: int) -> None:
         """Called once, with the jobs that will be run and the number of cells that the store holds already."""
 
+    def started(self, job: Job) -> None:
+        """Called when a cell is begun."""
+
     def progress(self, job: Job, fraction: float, robust_accuracy: float) -> None:
         """Called now and then with the job's done fraction and the attack's own idea of the accuracy so far."""
+
+    def warned(self, job: Job, message: str) -> None:
+        """Called for each warning that an attack gives, such as that the model's output looks random."""
 
     def finished(self, job: Job, outcomes: pd.DataFrame, seconds: float) -> None:
         """Called when a cell is in the store, with what the judge found."""
@@ -61,7 +64,8 @@ def run(
     images: ImageSet,
     n: int,
     *,
-    loader: str,
+    dataset_argument: str,
+    from_path: bool,
     store: Store,
     device: torch.device,
     observer: Observer,
@@ -76,7 +80,8 @@ def run(
         attacks: each is run at all its levels, ``draws`` times.
         images: the test set, of which the first ``n`` images are used.
         n: the number of samples.
-        loader: the name under which the data set was asked for.
+        dataset_argument: the name under which the data set was asked for.
+        from_path: whether the data set was read from a path that the user gave.
         store: where outcomes are kept.
         device: where the models run.
         observer: is told how it goes.
@@ -87,14 +92,16 @@ def run(
     Raises:
         HahbenchError: something asked for is wrong; the cells finished before are kept.
     """
+    check_cards(cards, dataset_argument)
+    _check_trained_on(cards, images, dataset_argument)
     samples = images.first(n)
     store.check_writable()
-    _check_cards(cards, loader)
     jobs = _plan(cards, attacks, images, samples, device)
     missing = [job for job in jobs if job.cell not in store]
     observer.planned(missing, len(jobs) - len(missing))
     facts = {
-        "loader": loader,
+        "dataset_argument": dataset_argument,
+        "from_path": from_path,
         "dataset": images.name,
         "source": images.source,
         "n": n,
@@ -103,6 +110,7 @@ def run(
     }
     here = samples.to(device)
     for job in missing:
+        observer.started(job)
         started = time.perf_counter()
         outcomes = _attack_and_judge(job, here, observer)
         seconds = time.perf_counter() - started
@@ -111,7 +119,7 @@ def run(
             outcomes,
             {
                 **facts,
-                "argument": job.card.argument or job.card.name,
+                "model_argument": job.card.argument or job.card.name,
                 "display": job.card.display or job.card.name,
                 "reference": job.card.reference,
                 "parameters": sum(parameter.numel() for parameter in job.model.parameters()),
@@ -124,15 +132,33 @@ def run(
     return [job.cell for job in jobs]
 
 
-def _check_cards(cards: Sequence[ModelCard], loader: str) -> None:
+def check_cards(cards: Sequence[ModelCard], dataset_argument: str) -> None:
+    """Check what can be checked before the images are read, which may take a download.
+
+    Raises:
+        HahbenchError: there is no card, two have one name, or one is yet to be trained.
+    """
+    if not cards:
+        raise HahbenchError("no model is given; allowed: one or more of --model, or a suite that names models")
     names = [card.name for card in cards]
     for card in cards:
         if names.count(card.name) > 1:
             raise HahbenchError(f"model {card.name!r} is given twice; a card's key 'name' can give it another name")
         if card.train and card.weights is None:
             raise HahbenchError(
-                f"model {card.name!r} has no weights for data set {loader!r}; train it with 'hahbench train "
-                f"{card.name} --dataset {loader} --data PATH', then give --model the card that this writes"
+                f"model {card.name!r} has no weights for data set {dataset_argument!r}; train it with 'hahbench train "
+                f"{card.argument or card.name} --dataset {dataset_argument}', then give --model the card that it writes"
+            )
+
+
+def _check_trained_on(cards: Sequence[ModelCard], images: ImageSet, dataset_argument: str) -> None:
+    for card in cards:
+        # The JPEG copy of a data set is another data set to measure on, but not to have been trained on.
+        allowed = {images.name, images.name.removesuffix("-jpeg"), dataset_argument}
+        if card.dataset is not None and card.dataset.removesuffix("-jpeg") not in allowed:
+            raise HahbenchError(
+                f"model {card.name!r} was trained on {card.dataset!r}, not on {dataset_argument!r}; to measure it "
+                f"there anyhow, write a card with base = {card.name!r} and dataset = {dataset_argument!r}"
             )
 
 
@@ -143,35 +169,37 @@ def _plan(
     samples: Samples,
     device: torch.device,
 ) -> list[Job]:
-    names = [card.name for card in cards]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise HahbenchError(
-            f"model {min(twice)!r} is given twice; give each a name of its own (key 'name' of its card)"
-        )
     built = [(spec, build_attack(spec)) for spec in attacks]
     data_digest = digest(images.digest, len(samples))
-    jobs = []
+    jobs: dict[str, Job] = {}
     for card in cards:
         model = load_model(card)
         identity = model_digest(card, model)
-        model = model.to(device).to(memory_format=torch.channels_last).requires_grad_(False)
+        model = model.to(device).requires_grad_(False)
+        if isinstance(model, VGG):
+            # Faster on every device; other people's models may not bear it.
+            model = model.to(memory_format=torch.channels_last)
         check_classifier(model, samples.images[:2].to(device), len(images.classes), card.name)
         for spec, attack in built:
-            version = type(attack).version
+            version = f"{type(attack).version}, judge {measure.VERSION}"
             for level in spec.levels or (None,):
                 for draw in range(spec.draws):
                     cell = Cell(card.name, identity, data_digest, spec, version, level, spec.seed + draw)
-                    jobs.append(Job(cell, card, model, attack))
-    return jobs
+                    jobs.setdefault(cell.key, Job(cell, card, model, attack))
+    return list(jobs.values())
 
 
 def _attack_and_judge(job: Job, samples: Samples, observer: Observer) -> pd.DataFrame:
     cell = job.cell
     started = time.perf_counter()
     try:
-        candidates = job.attack(job.model, samples, cell.level, cell.seed, functools.partial(observer.progress, job))
-        return judge(
+        with warnings.catch_warnings(record=True) as doubts:
+            warnings.simplefilter("always")
+            progress = functools.partial(observer.progress, job)
+            candidates = job.attack(job.model, samples, cell.level, cell.seed, progress)
+        for doubt in doubts:
+            observer.warned(job, str(doubt.message))
+        return measure.judge(
             job.model,
             samples,
             candidates,

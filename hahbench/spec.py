@@ -30,7 +30,6 @@ class ModelCard:
         params: keyword arguments of the loader.
         weights: the file whose tensors are loaded into the module; None when the loader does that itself.
         sha256: the SHA-256 of that file.
-        base: the card that this one amends.
         dataset: the data set that the weights were trained on.
         train: the training recipe.
         display: the name shown in reports.
@@ -43,7 +42,6 @@ class ModelCard:
     params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     weights: Path | None = None
     sha256: str | None = None
-    base: str | None = None
     dataset: str | None = None
     train: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     display: str = ""
@@ -57,10 +55,10 @@ class AttackSpec:
 
     Attributes:
         name: the name that suites use, such as ``fmn-l2``.
-        kind: the attack family, such as ``fmn``.
+        kind: the kind of attack, such as ``fmn``.
         norm: the norm that the attack minimises or is bounded by; None for random corruptions.
         levels: sigma, epsilon or severity; empty for minimum-norm attacks, which have none.
-        params: keyword arguments of the family.
+        params: keyword arguments of the kind.
         seed: the seed of the first draw.
         draws: how many times the attack is repeated, with seeds ``seed``, ``seed + 1``, ...
     """

@@ -6,7 +6,7 @@ import io
 import json
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +14,33 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hahbench import __version__
 from hahbench.atomic import replacing
 from hahbench.errors import StoreError
 from hahbench.outcome import OUTCOME_COLUMNS
 from hahbench.spec import Cell
 
 SCHEMA = 1
-"""Version of the file layout; raised when a reader of the former one would misread it."""
+"""Version of the file layout; raised with every change of the columns."""
 
 CELL_COLUMNS: dict[str, str] = {
     "key": "str",
     "model": "str",
-    "argument": "str",
+    "model_argument": "str",
     "display": "str",
     "reference": "str",
     "parameters": "int64",
-    "loader": "str",
+    "dataset_argument": "str",
+    "from_path": "bool",
     "dataset": "str",
     "source": "str",
     "data_digest": "str",
     "n": "int64",
     "attack": "str",
+    "attack_version": "str",
     "kind": "str",
     "norm": "str",
+    "params": "str",
     "level": "float64",
     "seed": "int64",
     "worst_case": "bool",
@@ -46,9 +50,9 @@ CELL_COLUMNS: dict[str, str] = {
     "versions": "str",
     "created": "str",
 }
-"""What a file says of its cell. ``argument`` is what ``--model`` was given, ``loader`` the name under which the data
-set was asked for, ``dataset`` the name that it gives itself; ``level`` is NaN and ``norm`` empty for attacks without
-one; ``n`` counts the samples."""
+"""What a file says of its cell. ``model_argument`` and ``dataset_argument`` are what ``--model`` and ``--dataset`` were
+given, ``from_path`` whether ``--data`` was; ``dataset`` is the name that the data set gives itself, ``n`` the number of
+samples; ``level`` is NaN and ``norm`` empty for attacks without one; ``params`` is JSON."""
 
 _METADATA = b"hahbench"
 
@@ -104,6 +108,8 @@ class Store:
             "attack": cell.attack.name,
             "kind": cell.attack.kind,
             "norm": cell.attack.norm or "",
+            "params": json.dumps(dict(cell.attack.params), sort_keys=True),
+            "attack_version": cell.attack_version,
             "level": cell.level,
             "seed": cell.seed,
             **facts,
@@ -122,34 +128,37 @@ class Store:
                 f"{path}: cannot be written: {error.strerror}; the cells finished before are kept"
             ) from error
 
-    def read(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """All finished cells: a frame with ``CELL_COLUMNS``, and their outcomes with a column ``key`` added.
+    def read(self, only: Iterable[Cell] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Finished cells: a frame with ``CELL_COLUMNS``, and their outcomes with a column ``key`` added.
+
+        Args:
+            only: the cells to read, all of which must be finished; None reads all that there are.
 
         Raises:
-            StoreError: there is no such folder, or a file in it is damaged or from a newer version.
+            StoreError: there is nothing to read, or a file is damaged or of another layout.
         """
-        if not self.folder.is_dir():
-            raise StoreError(f"{self.folder}: no such folder of results; 'hahbench run SUITE --store DIR' makes one")
-        rows: list[dict[str, Any]] = []
-        tables: list[pd.DataFrame] = []
-        for path in sorted(self.folder.glob("*.parquet")):
-            row, outcomes = _read_cell(path)
-            rows.append(row)
-            tables.append(outcomes.assign(key=row["key"]))
-        cells = pd.DataFrame(rows, columns=list(CELL_COLUMNS)).astype(CELL_COLUMNS)
-        columns = {**OUTCOME_COLUMNS, "key": "str"}
-        empty = pd.DataFrame(columns=list(columns)).astype(columns)
-        return cells, pd.concat(tables, ignore_index=True) if tables else empty
+        if only is None:
+            paths = sorted(self.folder.glob("*.parquet"))
+            if not paths:
+                raise StoreError(
+                    f"{self.folder}: holds no results; 'hahbench run SUITE --store {self.folder}' makes some"
+                )
+        else:
+            paths = [self.path(cell) for cell in only]
+        read = [_read_cell(path) for path in paths]
+        cells = pd.DataFrame([row for row, _ in read]).astype(CELL_COLUMNS)
+        return cells, pd.concat([outcomes.assign(key=row["key"]) for row, outcomes in read], ignore_index=True)
 
 
 def _read_cell(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(io.BytesIO(path.read_bytes()))
         said = json.loads((table.schema.metadata or {})[_METADATA])
-        if said["schema"] > SCHEMA:
-            raise StoreError(f"{path}: written by a newer hahbench (layout {said['schema']}, this one reads {SCHEMA})")
-        row = {name: said["cell"][name] for name in CELL_COLUMNS}
-        outcomes = table.to_pandas()[list(OUTCOME_COLUMNS)]
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        layout = said["schema"]
+        if layout == SCHEMA:
+            return {name: said["cell"][name] for name in CELL_COLUMNS}, table.to_pandas()[list(OUTCOME_COLUMNS)]
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
+    except (pa.ArrowException, KeyError, ValueError) as error:
         raise StoreError(f"{path}: is no result file; delete it and run the suite again") from error
-    return row, outcomes
+    raise StoreError(f"{path}: has layout {layout}; this hahbench, {__version__}, reads layout {SCHEMA}")

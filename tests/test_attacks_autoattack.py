@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import sys
+import warnings
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -17,11 +20,12 @@ from torch import Tensor, nn
 from hahbench.attacks.autoattack import AutoAttack, Member
 from hahbench.errors import HahbenchError
 from hahbench.measure import judge
-from hahbench.outcome import Samples
+from hahbench.outcome import Candidates, Samples
 from hahbench.spec import Norm
 from tests.linear_oracle import LinearOracle, linear_oracle
 
 IMAGES = torch.rand((20, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+LIBRARY_NORMS = {"l2": "L2", "linf": "Linf"}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +72,7 @@ def test_a_sample_breaks_only_when_epsilon_exceeds_its_distance(
 @pytest.mark.parametrize(
     ("norm", "epsilon", "members", "batch_size"),
     [
-        ("linf", 0.004, ["apgd-ce", "apgd-t"], 12),
+        ("linf", 0.004, ["apgd-ce", "apgd-dlr"], 12),
         ("l2", 0.05, ["apgd-ce", "fab"], 20),
     ],
 )
@@ -77,15 +81,42 @@ def test_what_breaks_is_what_the_library_breaks(
 ) -> None:
     attack = AutoAttack(norm, tuple(members), batch_size=batch_size)  # type: ignore[arg-type]
     ours = attack(network, samples, epsilon, 3, lambda *_: None)
-    library = pyautoattack.AutoAttack(
-        network, norm={"l2": "L2", "linf": "Linf"}[norm], eps=epsilon, seed=3, version="standard"
-    )
+    library = pyautoattack.AutoAttack(network, norm=LIBRARY_NORMS[norm], eps=epsilon, seed=3, version="standard")
     library.attacks_to_run = members
     images, _ = library.run_standard_evaluation(samples.images, samples.labels, batch_size=batch_size)
     flags = broken(network, samples, images)
     assert 6 <= sum(flags) <= 17
     assert broken(network, samples, ours.images) == flags
     assert torch.equal(ours.images, images)
+
+
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.006), ("l2", 0.05)])
+def test_the_standard_version_breaks_what_the_library_breaks(norm: Norm, epsilon: float) -> None:
+    torch.manual_seed(0)
+    last = nn.Linear(32, 4)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 32), nn.ReLU(), last).eval().requires_grad_(False)
+    images = IMAGES[:8, :, ::2, ::2]
+    last.bias.sub_(network(images).mean(dim=0))
+    labels = network(images).argmax(dim=1)
+    labels[0] = (labels[0] + 1) % 4
+    samples = Samples(torch.arange(8), images, labels)
+
+    library = pyautoattack.AutoAttack(network, norm=LIBRARY_NORMS[norm], eps=epsilon, seed=3, version="standard")
+    assert library.attacks_to_run == ["apgd-ce", "apgd-t", "fab-t", "square"]
+    library.apgd_targeted.n_target_classes = library.fab.n_target_classes = 3
+    theirs, _ = library.run_standard_evaluation(images.contiguous(), labels)
+    attack = AutoAttack(norm)  # type: ignore[arg-type]
+    ours = attack(network, samples, epsilon, 3, lambda *_: None)
+
+    found, expected = (
+        judge(network, samples, candidates, norm=norm, epsilon=epsilon, worst_case=True, seconds=0.0)
+        for candidates in (ours, Candidates(theirs, ours.queries))
+    )
+    flags = expected["adv_pred"] != expected["label"]
+    assert 3 <= flags.sum() <= 6
+    assert (found["adv_pred"] != found["label"]).tolist() == flags.tolist()
+    # The others went through all four members, of which Square alone makes 5,000 queries.
+    assert (found["queries"][~flags] > 5500).all()
 
 
 def test_the_same_seed_gives_the_same_candidates_and_leaves_the_global_generator(
@@ -144,7 +175,7 @@ def test_images_and_models_may_lie_channels_last(network: nn.Module, samples: Sa
     model = copy.deepcopy(network).to(memory_format=torch.channels_last)
     few = samples[1:4]
     few = Samples(few.index, few.images.to(memory_format=torch.channels_last), few.labels)
-    candidates = AutoAttack(norm, ("apgd-dlr", "fab"))(model, few, 1.0, 0, lambda *_: None)
+    candidates = AutoAttack(norm, ("apgd-ce", "fab"))(model, few, 1.0, 0, lambda *_: None)
     assert broken(network, few, candidates.images) == [True] * 3
 
 
@@ -157,6 +188,81 @@ def test_few_classes(samples: Samples) -> None:
     two = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2)).eval().requires_grad_(False)
     with pytest.raises(HahbenchError, match="member 'apgd-t' needs at least 4 classes, the model has 2"):
         AutoAttack("linf")(two, few, 0.5, 0, lambda *_: None)
+
+
+class Quantized(nn.Module):
+    """A network that sees 32 grey levels, and so has no gradient."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network((images * 32).round() / 32)
+        return logits
+
+
+class Random(nn.Module):
+    """A network with noise in its logits."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.generator = torch.Generator().manual_seed(0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(images)
+        return logits + torch.empty_like(logits).normal_(0, 0.01, generator=self.generator)
+
+
+class Dynamic(nn.Module):
+    """A network that moves its input along a gradient."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.enable_grad():
+            moved = images.detach().clone().requires_grad_(True)
+            (gradient,) = torch.autograd.grad(self.network(moved).logsumexp(1).sum(), moved)
+        logits: Tensor = self.network(images + 1e-3 * gradient)
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("wrap", "members", "doubts"),
+    [
+        (lambda network: nn.Sequential(network, nn.Softmax(1)), ["apgd-ce"], ["output is a probability distribution"]),
+        (Quantized, ["apgd-dlr"], ["points with zero gradient"]),
+        (Quantized, ["apgd-ce", "square"], ["Square Attack has decreased the robust accuracy of"]),
+        (Random, ["apgd-ce"], ["it seems to be a randomized defense"]),
+        (Dynamic, ["apgd-ce"], ["it seems to be a dynamic defense"]),
+        (lambda network: network, ["apgd-ce", "apgd-dlr", "square"], []),
+    ],
+    ids=["softmax", "zero gradient", "square", "random", "dynamic", "ordinary"],
+)
+def test_a_doubt_of_the_library_is_a_warning_said_once(
+    network: nn.Module,
+    samples: Samples,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    wrap: Callable[[nn.Module], nn.Module],
+    members: list[Member],
+    doubts: list[str],
+) -> None:
+    attack = AutoAttack("linf", tuple(members), batch_size=6)
+    correct = samples[network(samples.images).argmax(dim=1) == samples.labels]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        attack(wrap(network), correct, 0.05, 0, lambda *_: None)
+    assert len(caught) == len(doubts)
+    for warning, doubt in zip(caught, doubts, strict=True):
+        assert str(warning.message).startswith("AutoAttack: ")
+        assert doubt in str(warning.message)
+        assert warning.filename == __file__
+    assert capfd.readouterr() == ("", "")
+    assert caplog.text == ""
 
 
 def test_the_process_is_left_as_it_was(
@@ -174,10 +280,12 @@ def test_the_process_is_left_as_it_was(
         sys.settrace(before)
     assert capfd.readouterr() == ("", "")
     assert caplog.text == ""
-    assert not logging.getLogger("auto-attack").disabled
+    logger = logging.getLogger("auto-attack")
+    assert (logger.level, logger.propagate, logger.handlers) == (logging.NOTSET, True, [])
 
 
-@pytest.mark.parametrize("level", [None, 0.0])
-def test_a_level_is_needed(network: nn.Module, samples: Samples, level: float | None) -> None:
-    with pytest.raises(HahbenchError, match="needs levels, each an epsilon > 0; given"):
-        AutoAttack("linf")(network, samples, level, 0, lambda *_: None)
+@pytest.mark.parametrize("level", [None, 0.0, -1.0, math.nan])
+def test_a_level_is_needed(level: float | None) -> None:
+    with pytest.raises(HahbenchError, match=rf"level = {level} is not allowed; .* an epsilon > 0"):
+        AutoAttack("linf").check_level(level)
+    AutoAttack("linf").check_level(1e-3)

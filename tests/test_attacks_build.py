@@ -13,7 +13,7 @@ from hahbench.errors import HahbenchError
 from hahbench.spec import AttackSpec, Norm
 
 
-def test_parameters_reach_the_family() -> None:
+def test_parameters_reach_the_attack() -> None:
     assert build_attack(AttackSpec("a", "fmn", "l2", params={"steps": 7, "gamma": 0.1})) == FastMinimumNorm(
         "l2", 7, 1.0, 0.1
     )
@@ -53,10 +53,29 @@ def test_a_mistake_is_named(kind: str, norm: Norm | None, params: dict[str, Any]
     assert "\n" not in str(caught.value)
 
 
-def test_every_kind_says_its_version_and_cost() -> None:
+@pytest.mark.parametrize(
+    ("kind", "norm", "levels", "message"),
+    [
+        ("clean", None, (0.1,), "level = 0.1 is not allowed; this kind has no levels"),
+        ("gaussian-noise", None, (), "level = None is not allowed; each of the levels must be a standard deviation"),
+        ("gaussian-noise", None, (0.1, -0.1), "level = -0.1 is not allowed"),
+        ("fmn", "l2", (0.5,), "level = 0.5 is not allowed; this kind finds its own epsilon and has no levels"),
+        ("autoattack", "linf", (), "level = None is not allowed; each of the levels must be an epsilon > 0"),
+        ("autoattack", "linf", (0.1, 0.0), "level = 0.0 is not allowed"),
+    ],
+)
+def test_a_wrong_level_is_named_before_anything_is_run(
+    kind: str, norm: Norm | None, levels: tuple[float, ...], message: str
+) -> None:
+    with pytest.raises(HahbenchError, match=rf"attack 'mine' \(kind '{kind}'\): {message}"):
+        build_attack(AttackSpec("mine", kind, norm, levels))
+
+
+def test_every_kind_says_its_version_and_passes() -> None:
     norms: dict[str, Norm] = {"fmn": "l2", "autoattack": "linf"}
+    levels = {"gaussian-noise": (0.1,), "autoattack": (0.1,)}
     for kind in ATTACK_KINDS:
-        attack = build_attack(AttackSpec(kind, kind, norms.get(kind)))
+        attack = build_attack(AttackSpec(kind, kind, norms.get(kind), levels.get(kind, ())))
         assert attack.version.startswith("1")
-        assert attack.cost >= 1
+        assert attack.passes >= 1
         assert attack.worst_case == (kind in norms)

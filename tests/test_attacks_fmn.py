@@ -113,16 +113,25 @@ def test_wrong_and_unbreakable_samples_come_back_as_they_are() -> None:
         )
         assert torch.equal(candidates.images, samples.images)
         assert candidates.queries.tolist() == [6, 1, 6]
-    assert told == [(1.0, 2 / 3)] * 4
+        assert told[-1] == (1.0, 2 / 3)
 
 
-def test_progress_follows_the_batches(oracle: LinearOracle) -> None:
-    samples = linear_oracle(130).samples
+def test_progress_moves_within_a_batch_and_follows_the_batches() -> None:
+    oracle = linear_oracle(130)
     told: list[tuple[float, float]] = []
-    FastMinimumNorm("linf", steps=20)(oracle.model, samples, None, 0, lambda *values: told.append(values))
-    assert told == [(128 / 130, 0.0), (1.0, 0.0)]
+    FastMinimumNorm("linf", steps=20)(oracle.model, oracle.samples, None, 0, lambda *values: told.append(values))
+    done, accuracy = zip(*told, strict=True)
+    first, both = 128 / 130, 1.0
+    assert done == pytest.approx(
+        [first * part for part in (0.25, 0.5, 0.75, 1)]
+        + [first]
+        + [first + (both - first) * part for part in (0.25, 0.5, 0.75, 1)]
+        + [both]
+    )
+    assert accuracy == pytest.approx([1.0] * 4 + [0.0] + [2 / 130] * 4 + [0.0])
 
 
-def test_a_level_is_refused(oracle: LinearOracle) -> None:
-    with pytest.raises(HahbenchError, match=r"finds its own epsilon; level 0.5 is given"):
-        FastMinimumNorm("l2")(oracle.model, oracle.samples, 0.5, 0, lambda *_: None)
+def test_a_level_is_refused() -> None:
+    FastMinimumNorm("l2").check_level(None)
+    with pytest.raises(HahbenchError, match=r"level = 0.5 is not allowed; this kind finds its own epsilon"):
+        FastMinimumNorm("l2").check_level(0.5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -69,10 +71,11 @@ def test_a_draw_is_the_same_on_every_machine() -> None:
     torch.testing.assert_close(noisy(grey(3), 0.1, seed=5)[2, 0, 0, :4], golden, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("level", [None, -0.1])
+@pytest.mark.parametrize("level", [None, -0.1, math.nan])
 def test_a_level_is_needed(level: float | None) -> None:
-    with pytest.raises(HahbenchError, match="standard deviations >= 0; given"):
-        GaussianNoise()(nn.Identity(), grey(1), level, 0, lambda *_: None)
+    with pytest.raises(HahbenchError, match=rf"level = {level} is not allowed; .* a standard deviation >= 0"):
+        GaussianNoise().check_level(level)
+    GaussianNoise().check_level(0.0)
 
 
 def test_clean_changes_nothing() -> None:
@@ -80,5 +83,6 @@ def test_clean_changes_nothing() -> None:
     candidates = Clean()(nn.Identity(), samples, None, 0, lambda *_: None)
     assert torch.equal(candidates.images, samples.images)
     assert candidates.queries.tolist() == [0, 0, 0]
-    with pytest.raises(HahbenchError, match=r"no levels; level 0.1 is given"):
-        Clean()(nn.Identity(), samples, 0.1, 0, lambda *_: None)
+    Clean().check_level(None)
+    with pytest.raises(HahbenchError, match=r"level = 0.1 is not allowed; this kind has no levels"):
+        Clean().check_level(0.1)

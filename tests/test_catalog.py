@@ -6,6 +6,7 @@ import pytest
 
 from hahbench import catalog
 from hahbench.errors import CatalogError, UnknownNameError
+from hahbench.registry import import_attribute
 
 
 def write(path: Path, text: str) -> Path:
@@ -15,8 +16,8 @@ def write(path: Path, text: str) -> Path:
 
 def test_every_shipped_suite_names_registered_models_and_attacks() -> None:
     for name in catalog.suites():
-        suite = catalog.suites()[name]
-        assert len(catalog.resolve_attacks(suite)) == len(suite.attacks)
+        suite, attacks = catalog.resolve_suite(name)
+        assert [attack.name for attack in attacks] == list(suite.attacks)
         assert set(suite.models) <= set(catalog.models())
 
 
@@ -28,6 +29,10 @@ def test_a_card_amends_its_base_key_by_key(tmp_path: Path) -> None:
     assert card.loader == base.loader
     assert card.params == {**base.params, "sigma": 0.3}
     assert card.train == {**base.train, "epochs": 7}
+
+
+def test_an_amended_card_shows_its_own_name(tmp_path: Path) -> None:
+    assert catalog.read_card(write(tmp_path / "mine.toml", 'base = "HaH"')).display == "mine"
 
 
 def test_weights_lie_beside_the_card(tmp_path: Path) -> None:
@@ -82,12 +87,18 @@ def test_levels_may_be_fractions(tmp_path: Path) -> None:
     assert spec.levels == (2 / 255, 0.25)
 
 
-def test_a_suite_may_name_attack_files(tmp_path: Path) -> None:
-    attack = write(tmp_path / "mine.toml", 'kind = "clean"')
-    suite = catalog.read_suite(
-        write(tmp_path / "s.toml", f'dataset = "shapes"\nn = 5\nmodels = []\nattacks = ["clean", "{attack}"]')
-    )
-    assert [spec.name for spec in catalog.resolve_attacks(suite)] == ["clean", "mine"]
+def test_a_suite_may_name_attack_files_beside_it(tmp_path: Path) -> None:
+    write(tmp_path / "mine.toml", 'kind = "clean"')
+    path = write(tmp_path / "s.toml", 'dataset = "shapes"\nn = 5\nmodels = []\nattacks = ["clean", "mine.toml"]')
+    _, attacks = catalog.resolve_suite(str(path))
+    assert [attack.name for attack in attacks] == ["clean", "mine"]
+
+
+def test_an_attack_file_may_not_take_the_name_of_another_attack(tmp_path: Path) -> None:
+    write(tmp_path / "fmn-l2.toml", 'kind = "fmn"\nnorm = "l2"\n[params]\nsteps = 1')
+    path = write(tmp_path / "s.toml", 'dataset = "shapes"\nn = 5\nmodels = []\nattacks = ["fmn-l2.toml"]')
+    with pytest.raises(CatalogError, match="'fmn-l2' is the name of another attack; rename the file"):
+        catalog.resolve_suite(str(path))
 
 
 def test_a_model_on_a_data_set_is_the_card_with_weights_for_it() -> None:
@@ -103,18 +114,21 @@ def test_an_unknown_model_gets_a_suggestion() -> None:
 
 
 def test_way_1_a_decorator() -> None:
-    @catalog.register_model("decorated", width=0.1)
-    def loader(width: float) -> None: ...
+    @catalog.register_model("decorated", weights="w.pt")
+    def loader() -> None: ...
 
     (card,) = catalog.resolve_models("decorated", "shapes")
     assert card.loader is loader
-    assert card.params == {"width": 0.1}
+    assert card.weights == Path(__file__).parent / "w.pt"
 
 
 def test_way_2_a_card_that_names_a_loader(tmp_path: Path) -> None:
-    path = write(tmp_path / "theirs.toml", 'loader = "their_package.module:loader"\n[params]\ndepth = 3')
+    write(tmp_path / "their_module.py", "def loader(depth):\n    return depth\n")
+    path = write(tmp_path / "theirs.toml", 'loader = "their_module:loader"\n[params]\ndepth = 3')
     (card,) = catalog.resolve_models(str(path), "shapes")
-    assert (card.name, card.loader, card.params) == ("theirs", "their_package.module:loader", {"depth": 3})
+    assert card.name == "theirs"
+    assert isinstance(card.loader, str)
+    assert import_attribute(card.loader)(**card.params) == 3
 
 
 def test_way_3_a_python_file(tmp_path: Path) -> None:
@@ -128,13 +142,20 @@ def test_way_3_a_python_file(tmp_path: Path) -> None:
     assert card.loader() == 1
 
 
+def test_a_python_file_may_import_what_lies_beside_it(tmp_path: Path) -> None:
+    write(tmp_path / "beside.py", "NAME = 'imported-name'\n")
+    text = "import beside, hahbench\n@hahbench.register_model(beside.NAME)\ndef net(): ...\n"
+    (card,) = catalog.resolve_models(str(write(tmp_path / "importing.py", text)), "shapes")
+    assert card.name == "imported-name"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("1 / 0", "running it raised ZeroDivisionError: division by zero"),
-        ("x = 1", "registers no model; decorate a loader with"),
+        ("def net(:", "running it raised SyntaxError"),
     ],
 )
-def test_a_python_file_that_registers_nothing(tmp_path: Path, text: str, message: str) -> None:
+def test_a_python_file_that_fails_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(CatalogError, match=message):
         catalog.resolve_models(str(write(tmp_path / "broken.py", text)), "shapes")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 from hahbench import cli
@@ -31,6 +32,18 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return code, captured.out, captured.err
 
     return run
+
+
+OWN_DATA = """
+import dataclasses
+from hahbench.data import DATASETS, load_images
+
+def load(split, path):
+    shapes = load_images("shapes", split, None)
+    return dataclasses.replace(shapes, name="few-shapes", images=shapes.images[:40], labels=shapes.labels[:40])
+
+DATASETS.register("few-shapes", load)
+"""
 
 
 @pytest.fixture
@@ -57,6 +70,37 @@ def test_run_gives_its_scores_as_json(run: Run, clean_suite: Path, tmp_path: Pat
     (score,) = json.loads(out)
     assert (score["model"], score["attack"], score["metric"], score["n"]) == ("shapes/Standard", "clean", "accuracy", 8)
     assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1
+
+
+def test_infinity_is_a_string_in_json() -> None:
+    assert json.loads(cli._json([{"value": float("inf"), "low": 0.5, "level": float("nan")}])) == [
+        {"value": "inf", "low": 0.5, "level": None}
+    ]
+
+
+def test_a_model_is_not_measured_on_a_data_set_it_was_not_trained_on(
+    run: Run, clean_suite: Path, tmp_path: Path
+) -> None:
+    for digit in ("airplane", "automobile"):
+        (tmp_path / "images" / digit).mkdir(parents=True)
+        PIL.Image.new("RGB", (32, 32)).save(tmp_path / "images" / digit / "0.png")
+    data = ["--dataset", "cifar10", "--data", tmp_path / "images", "--n", 2, "--store", tmp_path / "store"]
+    code, _, error = run("run", clean_suite, "--model", "shapes/Standard", *data)
+    assert code == 2
+    assert "model 'shapes/Standard' was trained on 'shapes', not on 'cifar10'" in error
+
+
+def test_train_then_run(run: Run, clean_suite: Path, tmp_path: Path) -> None:
+    """A data set of one's own keeps the training short."""
+    (tmp_path / "own.py").write_text(OWN_DATA)
+    card = write(tmp_path / "mine.toml", 'base = "HaH"\n[params]\nwidth = 0.03')
+    run("run", clean_suite, "--model", tmp_path / "own.py")
+    code, out, error = run("train", card, "--dataset", "few-shapes", "--epochs", 1, "--out", tmp_path / "out")
+    assert code == 0, error
+    assert "test accuracy" in error
+    code, out, error = run("run", clean_suite, "--model", out.strip(), "--dataset", "few-shapes", "--json")
+    assert code == 0, error
+    assert json.loads(out)[0]["model"] == "few-shapes/mine"
 
 
 def test_run_then_report(run: Run, clean_suite: Path, tmp_path: Path) -> None:
@@ -93,7 +137,8 @@ def shipped_weights() -> bytes:
 
 BAD_INPUT: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     "unknown model": (lambda tmp: ["--model", "Standart"], "unknown model 'Standart'; did you mean 'Standard'"),
-    "untrained model": (lambda tmp: ["--model", "HaH-5"], "hahbench train HaH-5 --dataset shapes --data PATH"),
+    "untrained model": (lambda tmp: ["--model", "HaH-5"], "hahbench train HaH-5 --dataset shapes'"),
+    "file that registers nothing": (lambda tmp: ["--model", write(tmp / "empty.py", "x = 1")], "no model is given"),
     "card with a wrong key": (
         lambda tmp: ["--model", write(tmp / "card.toml", 'base = "HaH"\nwieghts = "x"')],
         "unknown key 'wieghts'; did you mean 'weights'?",
@@ -117,7 +162,10 @@ BAD_INPUT: dict[str, tuple[Callable[[Path], list[object]], str]] = {
         lambda tmp: ["--model", register(tmp / "raises.py", "raise RuntimeError('no such checkpoint')")],
         "no such checkpoint",
     ),
-    "missing data": (lambda tmp: ["--dataset", "cifar10", "--data", tmp / "nowhere"], "nowhere"),
+    "missing data": (
+        lambda tmp: ["--model", "shapes/Standard", "--dataset", "cifar10", "--data", tmp / "nowhere"],
+        "nowhere",
+    ),
     "truncated weights": (
         lambda tmp: ["--model", card_of_shipped(tmp / "short.toml", shipped_weights()[:-100])],
         "short.safetensors",

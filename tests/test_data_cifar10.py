@@ -32,7 +32,7 @@ def encoded(pixels: Pixels, image_format: str = "PNG") -> bytes:
     return file.getvalue()
 
 
-def write_parquet(file: Path, contents: Sequence[bytes | None], labels: list[int], column: str = "img") -> None:
+def write_parquet(file: Path, contents: Sequence[object], labels: Sequence[object], column: str = "img") -> None:
     images = [{"bytes": content, "path": None} for content in contents]
     pq.write_table(pa.table({column: images, "label": labels}), file)
 
@@ -106,11 +106,32 @@ class TestParquet:
         with pytest.raises(DataError, match=r"test-0\.parquet cannot be read: "):
             load("test", tmp_path)
 
-    @pytest.mark.parametrize("label", [-1, 10])
-    def test_labels_are_classes(self, tmp_path: Path, label: int) -> None:
-        write_parquet(tmp_path / "test-0.parquet", [encoded(random_pixels(1)[0])], [label])
-        with pytest.raises(DataError, match=rf"labels must lie in 0\.\.9, not {label}"):
+    @pytest.mark.parametrize("content", ["a.png", 3, [1, 2]])
+    def test_images_are_encoded_bytes(self, tmp_path: Path, content: object) -> None:
+        write_parquet(tmp_path / "test-0.parquet", [content], [0])
+        with pytest.raises(DataError, match=r"test-0\.parquet, row 0: the image must be encoded bytes, not \w+$"):
             load("test", tmp_path)
+
+    @pytest.mark.parametrize(
+        ("labels", "row"), [([0, -1], 1), ([10, 0], 0), (["cat", "dog"], 0), ([0, None], 1), ([0.5, 1.0], 0)]
+    )
+    def test_labels_are_classes(self, tmp_path: Path, labels: list[object], row: int) -> None:
+        write_parquet(tmp_path / "test-0.parquet", [encoded(image) for image in random_pixels(2)], labels)
+        with pytest.raises(DataError) as caught:
+            load("test", tmp_path)
+        assert str(caught.value) == (
+            f"CIFAR-10: {tmp_path}/test-0.parquet, row {row}: "
+            f"the label must be a whole number in 0..9, not {labels[row]!r}"
+        )
+
+    @pytest.mark.parametrize("missing", range(3))
+    @pytest.mark.parametrize("suffix", ["", "-a1b2c3d4"])
+    def test_a_missing_shard_is_named(self, tmp_path: Path, missing: int, suffix: str) -> None:
+        for i in {0, 1, 2} - {missing}:
+            file = tmp_path / f"train-0000{i}-of-00003{suffix}.parquet"
+            write_parquet(file, [encoded(random_pixels(1)[0])], [0])
+        with pytest.raises(DataError, match=rf"lacks the shard 0000{missing}-of-00003 beside train-0000"):
+            load("train", tmp_path)
 
 
 class TestClassFolders:
@@ -155,6 +176,20 @@ class TestClassFolders:
         write_image(tmp_path / "cat" / "1.png", random_pixels(1)[0])
         (tmp_path / "cat" / "2.png").write_bytes(b"no image")
         with pytest.raises(DataError, match=r"2\.png: the image cannot be decoded"):
+            load("test", tmp_path)
+
+    def test_a_file_that_cannot_be_read_is_named(self, tmp_path: Path) -> None:
+        write_image(tmp_path / "cat" / "1.png", random_pixels(1)[0])
+        (tmp_path / "cat" / "2.png").mkdir()
+        with pytest.raises(DataError, match=r"cat/2\.png cannot be read: Is a directory$"):
+            load("test", tmp_path)
+
+    def test_an_image_that_pillow_finds_too_large_is_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_image(tmp_path / "cat" / "1.png", random_pixels(1)[0])
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+        with pytest.raises(DataError, match=r"1\.png: the image cannot be decoded: DecompressionBombError: "):
             load("test", tmp_path)
 
 

@@ -37,14 +37,12 @@ def test_the_first_images_are_the_same_to_the_bit_everywhere(drawn: ImageSet) ->
 def test_an_image_depends_on_its_split_and_position_alone(
     drawn: ImageSet, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(shapes.SIZES, "test", size)
     monkeypatch.setattr(shapes, "_CHUNK", 64)
-    assert torch.equal(shapes.load("test", None).images, drawn.images[:size])
+    assert torch.equal(shapes.draw("test", size).images, drawn.images[:size])
 
 
-def test_no_image_occurs_twice_in_or_across_splits(drawn: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(shapes.SIZES, "train", 500)
-    both = torch.cat([drawn.images, shapes.load("train", None).images])
+def test_no_image_occurs_twice_in_or_across_splits(drawn: ImageSet) -> None:
+    both = torch.cat([drawn.images, shapes.draw("train", 500).images])
     assert len({image.numpy().tobytes() for image in both}) == 2500
 
 
@@ -79,6 +77,10 @@ def test_a_shape_has_the_area_of_plane_geometry(name: str, area: float) -> None:
     side = np.linspace(-1.5, 1.5, 601)
     u, v = np.meshgrid(side, side)
     assert (shapes.SHAPES[name](u, v) < 0).mean() * 3.005**2 == pytest.approx(area, rel=0.02)
+
+
+def test_it_is_drawn_once_in_a_process(drawn: ImageSet) -> None:
+    assert shapes.load("test", None) is drawn
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -99,6 +101,22 @@ def test_lies_are_no_success(lie: Tensor, worst_case: bool) -> None:
     assert (outcomes[list(NORMS)] == np.inf).all(axis=None)
 
 
+@pytest.mark.parametrize("worst_case", [True, False])
+@pytest.mark.parametrize("value", [0.6, torch.nan], ids=["over budget", "nan"])
+def test_a_rejected_candidate_gains_nothing_from_a_model_whose_output_is_random(value: float, worst_case: bool) -> None:
+    class Coin(nn.Module):
+        generator = torch.Generator().manual_seed(0)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.rand((len(images), 2), generator=self.generator)
+
+    outcomes = judged(dark(300), dark(300, value).images, "linf", 0.15, worst_case, Coin())
+    assert 100 < (outcomes["clean_pred"] == 0).sum() < 200
+    assert (outcomes["adv_pred"] == outcomes["clean_pred"]).all()
+    for norm in NORMS:
+        assert (outcomes[norm] == np.where(outcomes["clean_pred"] == 0, np.inf, 0.0)).all()
+
+
 def test_logits_that_are_nan_are_no_class() -> None:
     class Breaks(Brightness):
         def forward(self, images: Tensor) -> Tensor:
@@ -155,6 +173,47 @@ def test_autocast_around_the_judge_changes_nothing() -> None:
     outcomes = judged(samples, images, model=model)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         pd.testing.assert_frame_equal(judged(samples, images, model=model), outcomes)
+
+
+def tf32_precisions() -> list[object]:
+    """What the multiplications in convolutions and in matrix products are rounded to."""
+    backends: Any = torch.backends
+    if hasattr(backends.cudnn, "conv"):
+        return [backends.cudnn.conv.fp32_precision, backends.cuda.matmul.fp32_precision]
+    return [backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32]
+
+
+def test_tf32_is_off_while_a_prediction_is_made_and_as_it_was_after() -> None:
+    seen: list[object] = []
+
+    class Asks(Brightness):
+        def forward(self, images: Tensor) -> Tensor:
+            seen.extend(tf32_precisions())
+            return super().forward(images)
+
+    before = tf32_precisions()
+    judged(dark(), dark().images, model=Asks())
+    assert before[0] in ("tf32", True)
+    assert set(seen) <= {"ieee", False}
+    assert len(seen) == 4
+    assert tf32_precisions() == before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_convolution_on_cuda_is_one_in_float32() -> None:
+    class Mean(nn.Module):
+        """Class 1 where the mean of 256 colour values exceeds 1/2 by an eighth of the spacing of TF32."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            weight = torch.full((64, 64, 2, 2), 2.0**-8, device=images.device)
+            mean = nn.functional.conv2d(images, weight)[:, 0, 0, 0]
+            return torch.stack([torch.full_like(mean, 0.5 + 2.0**-14), mean], dim=1)
+
+    images = torch.full((8, 64, 8, 8), 0.5)
+    samples = Samples(torch.arange(8), images, torch.zeros(8, dtype=torch.int64)).to("cuda")
+    candidates = Candidates(samples.images + 2.0**-13, torch.zeros(8, dtype=torch.float64))
+    outcomes = judge(Mean().eval(), samples, candidates, norm=None, epsilon=None, worst_case=True, seconds=0.0)
+    assert outcomes["adv_pred"].tolist() == [1] * 8
 
 
 def test_another_shape_is_refused() -> None:

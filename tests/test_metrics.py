@@ -23,7 +23,10 @@ CELL = {
     "attack": "a",
     "level": 0.1,
     "seed": 0,
+    "kind": "k",
     "norm": "",
+    "params": "{}",
+    "attack_version": "1",
     "worst_case": False,
     "created": "2024-01-01",
 }
@@ -72,9 +75,13 @@ def test_draws_are_pooled_sample_by_sample() -> None:
     assert (score["low"], score["high"]) == accuracy(np.array([1, 0.5, 0, 0]))[1:3]
 
 
-def test_a_draw_measured_again_replaces_the_older_one() -> None:
-    asked = cells({"key": "new", "created": "2024-01-02"}, {"key": "old"})
-    score = only(scores(asked, pd.concat([outcomes("old", [False] * 4), outcomes("new", [True] * 4)])))
+@pytest.mark.parametrize("older", [{"attack_version": "0"}, {"params": '{"steps": 10}'}, {"kind": "j"}])
+def test_the_newest_way_of_carrying_out_an_attack_replaces_the_older(older: dict[str, Any]) -> None:
+    asked = cells(
+        {"key": "new", "created": "2024-01-02"}, {"key": "old", **older}, {"key": "older", "seed": 1, **older}
+    )
+    happened = [outcomes("old", [False] * 4), outcomes("older", [False] * 4), outcomes("new", [True] * 4)]
+    score = only(scores(asked, pd.concat(happened)))
     assert (score["value"], score["n"], score["draws"]) == (1.0, 4, 1)
 
 

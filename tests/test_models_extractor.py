@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hahtorch
 import pytest
 import torch
 from torch import nn
@@ -12,7 +13,6 @@ from hahbench.models.vgg import vgg16
 
 
 def test_it_records_what_hahtorch_records() -> None:
-    hahtorch = pytest.importorskip("hahtorch")
     # Its own attribute look-up goes to the wrapped model, with which torch 2 cannot construct it.
     extractor_class = type("Theirs", (hahtorch.ActivationExtractor,), {"__getattribute__": object.__getattribute__})
     model = vgg16(width=1 / 16, hah_blocks=6).eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 
+import hahtorch
 import numpy as np
 import pytest
 import torch
@@ -17,8 +18,8 @@ from torch.nn import functional
 
 from hahbench.errors import ModelError
 from hahbench.models.extractor import ActivationExtractor
-from hahbench.models.hah import HaHBlock, hah_cost, network_hah_cost
-from hahbench.models.layers import Reading
+from hahbench.models.hah import hah_cost, network_hah_cost
+from hahbench.models.layers import HaHBlock, Reading
 from hahbench.models.vgg import VGG, vgg16
 
 ALPHAS = [4.5e-3, 2.5e-3, 1.3e-3, 1e-3, 8e-4, 5e-4]
@@ -52,7 +53,6 @@ def test_the_cost_is_equation_4(y: NDArray[np.float64], percent: int, weight: fl
 
 
 def test_the_cost_is_that_of_hahtorch() -> None:
-    hahtorch = pytest.importorskip("hahtorch")
     y = torch.randn(4, 32, 8, 8, generator=torch.Generator().manual_seed(0)).relu().requires_grad_()
     ours, expected = hah_cost(y), hahtorch.HaHCost(ratio=0.1, demote=0.1)(y)
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
@@ -118,7 +118,6 @@ def test_the_release_reading_keeps_each_cost_to_its_own_block() -> None:
 
 def test_the_release_reading_trains_as_hahtorch_does() -> None:
     """Its recipe: from the deepest block to the first, clear the block's gradient, then add that of its own cost."""
-    hahtorch = pytest.importorskip("hahtorch")
     torch.manual_seed(0)
     model = vgg16(width=1 / 16, hah_blocks=6, reading="release").double()
     theirs = copy.deepcopy(model)

@@ -6,6 +6,7 @@ import itertools
 import math
 from typing import Any
 
+import hahtorch
 import numpy as np
 import pytest
 import torch
@@ -77,7 +78,6 @@ def test_the_paper_reading_is_equations_1_to_3(threshold: Threshold, sigma: floa
 
 @pytest.mark.parametrize("size", [8, 16, 32])
 def test_the_release_block_is_that_of_hahtorch(size: int) -> None:
-    hahtorch = pytest.importorskip("hahtorch")
     block = HaHBlock(3, 16, reading="release").double()
     theirs = hahtorch.HaHBlock(3, 16).double()
     theirs.conv_layer.weight.data.copy_(block.conv.weight.data)
@@ -91,7 +91,6 @@ def test_the_release_block_is_that_of_hahtorch(size: int) -> None:
 
 
 def test_the_release_mean_threshold_is_that_of_hahtorch() -> None:
-    hahtorch = pytest.importorskip("hahtorch")
     z = randn(2, 4, 9, 9).relu()
     torch.testing.assert_close(AdaptiveThreshold("mean", reading="release")(z), hahtorch.AdaptiveThreshold()(z))
 

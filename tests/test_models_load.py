@@ -14,6 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torchvision.transforms import Normalize
 
 from hahbench.errors import ModelError
 from hahbench.models.load import build_model, check_classifier, load_model, model_digest, save_weights
@@ -128,6 +129,26 @@ def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, kept: int) -> 
     assert error_of(lambda: load_model(with_weights(path))).startswith(f"model 'tiny': weights {path}: ")
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_the_weights_loaded_are_those_hashed_though_the_file_changes_meanwhile(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save: Callable[..., Any] = safetensors.torch.save_file if suffix == ".safetensors" else torch.save
+    expected, later = build_model(CARD).state_dict(), build_model(CARD).state_dict()
+    path = tmp_path / f"tiny{suffix}"
+    save(expected, path)
+    card = with_weights(path, hashlib.sha256(path.read_bytes()).hexdigest())
+    read_bytes = Path.read_bytes
+
+    def read_just_before_a_change(path: Path) -> bytes:
+        content = read_bytes(path)
+        save(later, path)
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", read_just_before_a_change)
+    torch.testing.assert_close(load_model(card).state_dict(), expected, rtol=0, atol=0)
+
+
 def test_a_missing_file_and_a_strange_suffix_are_refused(tmp_path: Path) -> None:
     assert error_of(lambda: load_model(with_weights(tmp_path / "no.pt"))).endswith("no.pt: no such file")
     allowed = "suffix '.bin'; allowed: .safetensors, .pt, .pth"
@@ -165,34 +186,114 @@ def test_the_digest_is_that_of_what_decides_the_outputs(saved: ModelCard) -> Non
     renamed = dataclasses.replace(saved, name="other", display="Other", reference="nobody", train={"lr": 1})
     assert model_digest(renamed, load_model(saved).to(memory_format=torch.channels_last)) == digest
     assert model_digest(dataclasses.replace(saved, params={**saved.params, "sigma": 0.2}), model) != digest
-    assert model_digest(dataclasses.replace(saved, loader="elsewhere:vgg16"), model) != digest
+    assert model_digest(dataclasses.replace(saved, loader="hahbench.models.vgg:VGG"), model) != digest
     with torch.no_grad():
         next(model.parameters()).view(-1)[0].add_(1e-3)
     assert model_digest(saved, model) != digest
 
 
-def test_the_digest_follows_the_code_but_not_its_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def digest(factor: str) -> str:
-        path = tmp_path / f"user_model_{len(list(tmp_path.iterdir()))}.py"
-        path.write_text(
-            f"from torch import nn\nclass Net(nn.Module):\n    def forward(self, x):\n        return {factor}\n"
-        )
-        spec = importlib.util.spec_from_file_location("user_model", path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, "user_model", module)
-        spec.loader.exec_module(module)
-        return model_digest(ModelCard(name="net", loader="user_model:Net"), module.Net())
+SEQUENTIAL = ModelCard(name="net", loader="torch.nn:Sequential")
 
-    assert digest("2 * x") == digest("2  *  x  # twice")
-    assert digest("2 * x") != digest("3 * x")
+
+class Scaled(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.register_buffer("factor", torch.tensor(factor), persistent=False)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (Normalize([0.4], [0.2]), Normalize([0.5], [0.2])),
+        (nn.LeakyReLU(0.1), nn.LeakyReLU(0.5)),
+        (Scaled(1.0), Scaled(2.0)),
+    ],
+    ids=["mean", "slope", "non-persistent buffer"],
+)
+def test_the_digest_follows_what_is_outside_the_state_dict(first: nn.Module, second: nn.Module) -> None:
+    models = nn.Sequential(first, nn.ReLU()), nn.Sequential(second, nn.ReLU())
+    assert models[0].state_dict() == models[1].state_dict() == {}
+    assert model_digest(SEQUENTIAL, models[0]) != model_digest(SEQUENTIAL, models[1])
+
+
+class Applied(nn.Module):
+    """Shows a function in its repr, as modules with an activation function do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.function = lambda x: x
+
+    def extra_repr(self) -> str:
+        return f"function={self.function}"
+
+
+def test_the_digest_does_not_follow_where_in_memory_the_model_lies() -> None:
+    models = Applied(), Applied()
+    assert repr(models[0]) != repr(models[1])
+    assert model_digest(SEQUENTIAL, models[0]) == model_digest(SEQUENTIAL, models[1])
+
+
+def run_file(path: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> ModelCard:
+    """Run a user's file as a module named after it; the card of its function ``make``."""
+    path.parent.mkdir()
+    path.write_text(code)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, path.stem, module)
+    spec.loader.exec_module(module)
+    return ModelCard(name="net", loader=module.make)
+
+
+CLASS = """
+from torch import nn
+class Net(nn.Module):
+    # A comment.
+    def forward(self, x):
+        return 2 * x
+make = Net
+"""
+FUNCTION = """
+from torch import nn
+def make():
+    # A comment.
+    net = nn.ReLU()
+    net.register_forward_hook(lambda module, inputs, x: 2 * x)
+    return net
+"""
+BOTH = f"{CLASS}\ndef make():\n    return Net()\n"
+
+
+@pytest.mark.parametrize("code", [CLASS, FUNCTION], ids=["class", "function"])
+def test_the_digest_follows_the_code_but_not_comments_docstrings_and_layout(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def digest(folder: str, old: str, new: str) -> str:
+        assert old in code
+        card = run_file(tmp_path / folder / "user_model.py", code.replace(old, new), monkeypatch)
+        return model_digest(card, build_model(card))
+
+    expected = digest("as it is", "2 * x", "2 * x")
+    assert digest("layout", "2 * x", "2  *  ( x )") == expected
+    assert digest("docstring", "# A comment.", '"""Not a comment."""') == expected
+    assert digest("docstring of the file", "\nfrom", '"""A file."""\nfrom') == expected
+    assert digest("code", "2 * x", "3 * x") != expected
+
+
+def test_a_later_file_with_the_same_module_name_leaves_the_digest_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = run_file(tmp_path / "first" / "user_model.py", BOTH, monkeypatch)
+    model = build_model(card)
+    alone = model_digest(card, model)
+    run_file(tmp_path / "second" / "user_model.py", BOTH.replace("2 * x", "3 * x"), monkeypatch)
+    assert model_digest(card, model) == alone
 
 
 def test_a_class_without_source_counts_by_its_name() -> None:
-    card = ModelCard(name="net", loader="nowhere:Net")
     nets = [type(name, (nn.Module,), {"__module__": "nowhere"})() for name in ("Net", "Net", "Other")]
-    digests = [model_digest(card, net) for net in nets]
+    digests = [model_digest(SEQUENTIAL, net) for net in nets]
     assert digests[0] == digests[1]
     assert digests[0] != digests[2]
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tomllib
-from pathlib import Path
 from typing import Any
 
+import hahtorch
 import pytest
 import torch
 from torch import nn
@@ -67,7 +66,6 @@ def test_the_ablations_replace_one_part_of_every_hah_block() -> None:
 
 
 def test_the_release_reading_is_the_network_of_hahtorch() -> None:
-    hahtorch = pytest.importorskip("hahtorch")
     model = vgg16(hah_blocks=6, reading="release").double().eval()
     theirs = hahtorch.HaHVGG16().double().eval()
     names = {".conv.": ".conv_layer.", ".normalization.": ".normalization_layer."}
@@ -119,14 +117,3 @@ def test_a_wrong_argument_is_named_with_what_is_allowed(argument: str, given: ob
     with pytest.raises(ModelError) as caught:
         vgg16(**kwargs)
     assert str(caught.value) == f"vgg16: {argument} is {given!r}; allowed: {allowed}"
-
-
-def test_every_shipped_hah_card_has_an_alpha_for_each_block() -> None:
-    folder = Path(__file__).parent.parent / "models"
-    base = tomllib.loads((folder / "HaH.toml").read_text())
-    alphas = base["train"]["alphas"]
-    assert alphas == [4.5e-3, 2.5e-3, 1.3e-3, 1e-3, 8e-4, 5e-4]
-    for n in range(1, 6):
-        card = tomllib.loads((folder / f"HaH-{n}.toml").read_text())
-        assert card["params"] == {"hah_blocks": n}
-        assert card["train"] == {"alphas": alphas[:n]}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import fractions
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +64,27 @@ def test_an_unknown_name_gets_a_suggestion(numbers: Registry[object], given: str
 def test_a_wrong_path_says_what_is_wrong(path: str, message: str) -> None:
     with pytest.raises(HahbenchError, match=message):
         import_attribute(path)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("raise TypeError('two\\n  lines')", "TypeError: two lines"),
+        ("[].no_such_method", "AttributeError: 'list' object has no attribute 'no_such_method'"),
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("thing = (", "SyntaxError: '(' was never closed (broken_plugin.py, line 1)"),
+        ("def __getattr__(name): raise OSError('no disk')", "OSError: no disk"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_says_why_in_one_line(
+    body: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_plugin.py").write_text(body)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken_plugin", raising=False)
+    with pytest.raises(HahbenchError) as caught:
+        import_attribute("broken_plugin:thing")
+    assert str(caught.value) == f"'broken_plugin:thing' cannot be imported: {message}"
 
 
 def test_listing_names_imports_no_torch() -> None:

@@ -18,12 +18,15 @@ CELL = {
     "display": "",
     "reference": "",
     "parameters": 1234567,
-    "loader": "cifar10",
+    "dataset_argument": "cifar10",
+    "from_path": True,
     "dataset": "cifar10-jpeg",
     "source": "JPEG copy",
     "data_digest": "d" * 64,
     "n": 10,
     "kind": "",
+    "params": "{}",
+    "attack_version": "1",
     "norm": "",
     "level": math.nan,
     "seed": 0,
@@ -68,7 +71,7 @@ class Results:
     def add(self, model: str, right: int = 10, l2: float = 0.0, **facts: Any) -> Results:
         """Add a cell of which the first ``right`` samples are classified correctly, the others broken at ``l2``."""
         key = str(len(self.cells))
-        self.cells.append({**CELL, "key": key, "model": model, "argument": model, "attack": "clean", **facts})
+        self.cells.append({**CELL, "key": key, "model": model, "model_argument": model, "attack": "clean", **facts})
         zeros, ones, survives = np.zeros(10), np.ones(10), np.arange(10) < right
         norms = dict.fromkeys(("l0", "l1", "linf"), zeros) | {"l2": np.where(survives, math.inf, l2)}
         frame = outcome_frame(
@@ -114,7 +117,8 @@ def test_missing_cells_are_marked_and_come_with_their_command(tmp_path: Path) ->
 
 Standard: Clean; Gaussian noise sigma 0.1; AutoAttack l_inf 2/255; AutoAttack l2 0.25
 
-    hahbench run paper --model Standard --dataset cifar10 --data PATH --n 10 --store results
+    hahbench train Standard --dataset cifar10 --data PATH
+    hahbench run paper --model trained/Standard.toml --dataset cifar10 --data PATH --n 10 --store results
 
 HaH: Gaussian noise sigma 0.1; AutoAttack l_inf 2/255; AutoAttack l2 0.25
 
@@ -127,14 +131,21 @@ my net: Clean; AutoAttack l_inf 2/255; AutoAttack l2 0.25
 
 
 def test_a_trained_card_in_a_folder_stands_beside_the_papers_model(tmp_path: Path) -> None:
-    Results().add("cifar10-jpeg/HaH", 9, display="HaH", argument="trained/HaH.toml").write(tmp_path)
+    Results().add("cifar10-jpeg/HaH", 9, display="HaH", model_argument="trained/HaH.toml").write(tmp_path)
     page = tmp_path / "cifar10-jpeg-n10" / "table1.md"
     assert table_of(page)[2][:2] == ["HaH", "90.0 [59.6, 98.2], paper 87.3"]
     assert "hahbench run paper --model trained/HaH.toml " in page.read_text(encoding="utf-8")
 
 
+def test_a_missing_cell_comes_with_a_suite_that_has_its_attack(tmp_path: Path) -> None:
+    apgd: dict[str, Any] = {"attack": "apgd-linf", "level": 2 / 255, "norm": "linf", "worst_case": True}
+    Results().add("HaH", 9, **apgd).add("my net", 8).write(tmp_path)
+    page = (tmp_path / "cifar10-jpeg-n10" / "leaderboard.md").read_text(encoding="utf-8")
+    assert "APGD l_inf 2/255\n\n    hahbench run quick --model 'my net' " in page
+
+
 def test_the_paper_says_nothing_about_other_data(tmp_path: Path) -> None:
-    Results().add("HaH", 9, loader="shapes", dataset="shapes", source="drawn").write(tmp_path)
+    Results().add("HaH", 9, dataset_argument="shapes", dataset="shapes", from_path=False).write(tmp_path)
     page = tmp_path / "shapes-n10" / "table1.md"
     assert table_of(page)[1:] == [["HaH", "90.0 [59.6, 98.2]", "missing", "missing", "missing"]]
     assert "paper 8" not in page.read_text(encoding="utf-8")

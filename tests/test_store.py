@@ -15,16 +15,17 @@ from hahbench.atomic import replacing
 from hahbench.errors import StoreError
 from hahbench.outcome import OUTCOME_COLUMNS, outcome_frame
 from hahbench.spec import AttackSpec, Cell
-from hahbench.store import CELL_COLUMNS, Store
+from hahbench.store import CELL_COLUMNS, SCHEMA, Store
 
 ATTACK = AttackSpec("fmn-l2", "fmn", "l2", params={"steps": 100})
 CELL = Cell("shapes/HaH", "m" * 64, "d" * 64, ATTACK, "1", None, 0)
 FACTS: dict[str, Any] = {
-    "argument": "HaH",
+    "model_argument": "HaH",
     "display": "HaH",
     "reference": "",
     "parameters": 7,
-    "loader": "shapes",
+    "dataset_argument": "shapes",
+    "from_path": False,
     "dataset": "shapes",
     "source": "drawn",
     "n": 3,
@@ -54,12 +55,6 @@ def test_what_is_written_is_read_back_exactly(tmp_path: Path, outcomes: pd.DataF
     (cell,) = cells.to_dict("records")
     assert [cell[name] for name in ("key", "model", "attack", "norm", "n")] == [CELL.key, CELL.model, "fmn-l2", "l2", 3]
     assert np.isnan(cell["level"])
-
-
-def test_an_empty_store_has_the_same_columns(tmp_path: Path) -> None:
-    cells, rows = Store(tmp_path).read()
-    assert list(cells.columns) == list(CELL_COLUMNS)
-    assert list(rows.columns) == [*OUTCOME_COLUMNS, "key"]
 
 
 @pytest.mark.parametrize(
@@ -94,8 +89,8 @@ def test_a_writer_killed_half_way_leaves_nothing_that_is_read(tmp_path: Path) ->
     """)
     assert subprocess.run([sys.executable, "-c", script]).returncode == -9
     assert not (tmp_path / "a.parquet").exists()
-    cells, _ = Store(tmp_path).read()
-    assert cells.empty
+    with pytest.raises(StoreError, match="holds no results"):
+        Store(tmp_path).read()
 
 
 def test_a_failed_write_keeps_the_former_file(tmp_path: Path) -> None:
@@ -129,6 +124,24 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         Store(tmp_path / "file" / "store").check_writable()
 
 
-def test_reading_a_missing_folder_says_how_to_make_it(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no such folder of results; 'hahbench run SUITE --store DIR' makes one"):
+def test_reading_nothing_says_how_to_make_something(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"none: holds no results; 'hahbench run SUITE --store .*none' makes some"):
         Store(tmp_path / "none").read()
+
+
+def test_only_the_cells_asked_for_are_read(tmp_path: Path, outcomes: pd.DataFrame) -> None:
+    store = Store(tmp_path)
+    store.write(CELL, outcomes, FACTS)
+    (tmp_path / "foreign.parquet").write_text("damaged")
+    assert len(store.read([CELL])[0]) == 1
+
+
+def test_a_file_of_another_layout_is_not_called_damaged(
+    tmp_path: Path, outcomes: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    with monkeypatch.context() as future:
+        future.setattr("hahbench.store.SCHEMA", SCHEMA + 1)
+        store.write(CELL, outcomes, FACTS)
+    with pytest.raises(StoreError, match=rf"has layout {SCHEMA + 1}; this hahbench, .*, reads layout {SCHEMA}"):
+        store.read()

@@ -101,3 +101,5 @@ def test_the_shipped_cards_have_recipes_that_fit_their_models() -> None:
         cost = Recipe.from_card(card).cost
         if isinstance(cost, HaHCost):
             assert len(cost.alphas) == card.params["hah_blocks"]
+    # The values of Cekic, Bakiskan and Madhow 2022.
+    assert registry["HaH"].train["alphas"] == [4.5e-3, 2.5e-3, 1.3e-3, 1e-3, 8e-4, 5e-4]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import importlib
 import os
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import tomllib
+import types
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +26,7 @@ from hahbench import catalog
 from hahbench.data.base import ImageSet
 from hahbench.errors import DataError, HahbenchError, ModelError
 from hahbench.models.load import load_model
-from hahbench.registry import Registry
+from hahbench.models.vgg import vgg16
 from hahbench.spec import ModelCard
 from hahbench.training.checkpoint import EpochRow
 from hahbench.training.trainer import train
@@ -34,6 +38,7 @@ CARD = ModelCard(
     params={"width": 1 / 16, "hah_blocks": 2, "classes": 3},
     train={"cost": "hah", "alphas": ALPHAS, "epochs": 5, "batch_size": 8, "lr": 0.01},
     display="HaH",
+    reference="nobody 1999",
 )
 
 
@@ -41,7 +46,7 @@ def images(split: str, n: int) -> ImageSet:
     generator = torch.Generator().manual_seed(len(split))
     labels = torch.arange(n) % 3
     pixels = torch.randint(256, (n, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    pixels[torch.arange(n), labels] //= 2
+    pixels[torch.arange(n), labels] = 0
     return ImageSet("blobs", split, "made here", ("a", "b", "c"), pixels, labels)  # type: ignore[arg-type]
 
 
@@ -169,10 +174,10 @@ def test_the_learning_rate_falls_at_60_and_80_percent_of_any_number_of_epochs(
 
 
 def test_training_learns(tmp_path: Path) -> None:
-    card = dataclasses.replace(CARD, train={**CARD.train, "lr": 3e-3})
-    train_images = images("train", 20)
-    train(card, train_images, test=images("test", 12), out=tmp_path, epochs=40, device=torch.device("cpu"))
-    assert log(tmp_path)["test_accuracy"].iloc[-1] >= 0.9
+    card = dataclasses.replace(CARD, train={**CARD.train, "lr": 3e-3, "batch_size": 10})
+    train(card, images("train", 60), test=images("test", 12), out=tmp_path, epochs=10, device=torch.device("cpu"))
+    # A guess gets 4 of the 12 right.
+    assert log(tmp_path)["test_accuracy"].iloc[-1] >= 0.75
 
 
 def test_the_trained_card_loads_and_is_the_model_as_it_was_in_memory(tmp_path: Path) -> None:
@@ -180,14 +185,6 @@ def test_the_trained_card_loads_and_is_the_model_as_it_was_in_memory(tmp_path: P
         trained(tmp_path, on_epoch=stop_after(5))
     state = torch.load(tmp_path / "tiny-HaH.checkpoint.pt", weights_only=True)["model"]
     card = trained(tmp_path)
-    assert card == dataclasses.replace(
-        CARD,
-        name="blobs/tiny/HaH",
-        base="tiny/HaH",
-        dataset="blobs",
-        weights=tmp_path / "tiny-HaH.safetensors",
-        sha256=hashlib.sha256((tmp_path / "tiny-HaH.safetensors").read_bytes()).hexdigest(),
-    )
     model = load_model(card)
     in_memory = load_model(dataclasses.replace(card, weights=None, sha256=None))
     in_memory.load_state_dict(state)
@@ -198,15 +195,17 @@ def test_the_trained_card_loads_and_is_the_model_as_it_was_in_memory(tmp_path: P
     assert torch.equal(logits.argmax(1), expected.argmax(1))
 
 
-def test_the_files_left_are_the_log_the_weights_and_a_card_that_amends_its_base(finished: Path) -> None:
+def test_the_files_left_are_the_log_the_weights_and_a_card_that_needs_no_other(finished: Path) -> None:
     assert sorted(path.name for path in finished.iterdir()) == [
         "tiny-HaH.log.csv",
         "tiny-HaH.safetensors",
         "tiny-HaH.toml",
     ]
     assert tomllib.loads((finished / "tiny-HaH.toml").read_text()) == {
-        "name": "blobs/tiny/HaH",
-        "base": "tiny/HaH",
+        "name": "blobs/HaH",
+        "loader": "hahbench.models.vgg:vgg16",
+        "display": "HaH",
+        "reference": "nobody 1999",
         "dataset": "blobs",
         "weights": "tiny-HaH.safetensors",
         "sha256": hashlib.sha256((finished / "tiny-HaH.safetensors").read_bytes()).hexdigest(),
@@ -215,13 +214,59 @@ def test_the_files_left_are_the_log_the_weights_and_a_card_that_amends_its_base(
     }
 
 
-def test_the_card_on_disk_reads_as_the_card_returned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry: Registry[ModelCard] = Registry("model")
-    registry.register(CARD.name, CARD)
-    monkeypatch.setattr(catalog, "models", lambda: registry)
-    card = trained(tmp_path, epochs=1)
-    assert card.train["epochs"] == 1
-    assert catalog.read_card(tmp_path / "tiny-HaH.toml") == card
+def assert_reads_as(path: Path, card: ModelCard) -> None:
+    assert catalog.resolve_models(str(path), "blobs") == [card]
+    pixels = images("test", 12).first(12).images
+    with torch.no_grad():
+        assert torch.equal(load_model(catalog.read_card(path))(pixels), load_model(card)(pixels))
+
+
+def test_a_card_file_that_amends_a_shipped_card_is_trained_to_a_card_that_reads_as_the_one_returned(
+    tmp_path: Path,
+) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('base = "Standard"\n[params]\nclasses = 3\nwidth = 0.0625\n[train]\nbatch_size = 10\n')
+    card = trained(tmp_path / "out", catalog.read_card(mine), epochs=1)
+    assert (card.name, card.display) == ("blobs/mine", "mine")
+    assert card.train == {**catalog.models()["Standard"].train, "batch_size": 10, "epochs": 1}
+    mine.unlink()
+    assert_reads_as(tmp_path / "out" / "mine.toml", card)
+
+
+USER_MODULE = """
+from hahbench.models.vgg import vgg16
+def make(note=None, **params):
+    return vgg16(**params)
+def outer():
+    return lambda **params: vgg16(**params)
+local = outer()
+"""
+
+
+def test_a_loader_that_can_be_imported_is_written_as_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "importable_loader.py").write_text(USER_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    make = importlib.import_module("importable_loader").make
+    card = trained(tmp_path, dataclasses.replace(CARD, loader=make), epochs=1)
+    assert card.loader == "importable_loader:make"
+    assert_reads_as(tmp_path / "tiny-HaH.toml", card)
+
+
+def test_a_loader_that_no_card_can_name_is_said_before_the_first_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "user.py").write_text(USER_MODULE)
+    user = runpy.run_path(str(tmp_path / "user.py"), run_name="loader_run_from_a_file")
+    # As for a file that --model names: it is among the modules of this process, and of no other.
+    monkeypatch.setitem(sys.modules, "loader_run_from_a_file", types.SimpleNamespace(**user))
+    for loader in (user["make"], user["local"], functools.partial(vgg16)):
+        with pytest.raises(HahbenchError, match="put the loader into an importable module and name it in a card"):
+            trained(tmp_path / "out", dataclasses.replace(CARD, loader=loader), on_batch=never)
+    assert not (tmp_path / "out").exists()
+
+
+def never(_fraction: float, _loss: float, _accuracy: float) -> None:
+    raise AssertionError("training has begun")
 
 
 def one_line(error: pytest.ExceptionInfo[HahbenchError]) -> str:
@@ -263,10 +308,6 @@ def test_a_trained_model_is_not_overwritten(finished: Path, tmp_path: Path) -> N
         trained(tmp_path)
 
 
-def never(_fraction: float, _loss: float, _accuracy: float) -> None:
-    raise AssertionError("training has begun")
-
-
 def test_an_out_folder_that_cannot_be_made_is_said_before_the_first_batch(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for out in (tmp_path / "file", tmp_path / "file" / "folder"):
@@ -281,11 +322,12 @@ def test_too_little_room_is_said_before_the_first_batch(tmp_path: Path, monkeypa
         trained(tmp_path, on_batch=never)
 
 
-def test_a_parameter_that_no_card_can_hold_is_said_before_the_first_batch(tmp_path: Path) -> None:
-    def loader(note: object, **params: Any) -> torch.nn.Module:
-        return load_model(dataclasses.replace(CARD, params=params))
-
-    card = dataclasses.replace(CARD, loader=loader, params={**CARD.params, "note": None})
+def test_a_parameter_that_no_card_can_hold_is_said_before_the_first_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loader_with_a_note.py").write_text(USER_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    card = dataclasses.replace(CARD, loader="loader_with_a_note:make", params={**CARD.params, "note": None})
     with pytest.raises(HahbenchError, match="a parameter cannot be written as TOML"):
         trained(tmp_path, card, on_batch=never)
 
@@ -309,15 +351,17 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_the_last_checkpoint_st
     assert_same_result(tmp_path, finished)
 
 
+def linear() -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 3))
+
+
 @pytest.mark.parametrize(
     ("card", "message"),
     [
         (dataclasses.replace(CARD, params={**CARD.params, "hah_blocks": 3}), "alphas has 2 values; the model has 3"),
         (dataclasses.replace(CARD, params={**CARD.params, "classes": 4}), "allowed: logits"),
         (
-            dataclasses.replace(
-                CARD, params={}, loader=lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 3))
-            ),
+            dataclasses.replace(CARD, params={}, loader=linear),
             "the cost 'hah' needs a VGG with HaH blocks, not Sequential",
         ),
     ],

@@ -1,4 +1,4 @@
-"""Attack families, and the attacks that specs make of them."""
+"""The kinds of attack, and the attacks that specs make of them."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def build_attack(spec: AttackSpec) -> Attack:
     """The attack that ``spec`` asks for.
 
     Raises:
-        HahbenchError: the kind is unknown, the family has no such parameter, or a value is not allowed.
+        HahbenchError: the kind is unknown, it has no such parameter, or a value or level is not allowed.
     """
-    family = ATTACK_KINDS[spec.kind]
+    kind = ATTACK_KINDS[spec.kind]
     where = f"attack {spec.name!r} (kind {spec.kind!r})"
-    hints = _field_types(family)
+    hints = _field_types(kind)
     takes_norm = "norm" in hints
     if spec.norm is not None and not takes_norm:
         raise HahbenchError(f"{where}: norm {spec.norm!r} is given, but this kind has no norm")
@@ -44,14 +44,17 @@ def build_attack(spec: AttackSpec) -> Attack:
             raise HahbenchError(f"{where}: unknown parameter {key!r}; {suggest(key, allowed)}")
     given: Mapping[str, Any] = {"norm": spec.norm, **spec.params} if takes_norm else spec.params
     try:
-        return family(**{key: _checked(key, value, hints[key]) for key, value in given.items()})
+        attack = kind(**{key: _checked(key, value, hints[key]) for key, value in given.items()})
+        for level in spec.levels or (None,):
+            attack.check_level(level)
     except (HahbenchError, TypeError) as error:
         raise HahbenchError(f"{where}: {error}") from error
+    return attack
 
 
-def _field_types(family: type[Attack]) -> dict[str, Any]:
-    hints = typing.get_type_hints(family)
-    return {field.name: hints[field.name] for field in dataclasses.fields(typing.cast(Any, family)) if field.init}
+def _field_types(kind: type[Attack]) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(typing.cast(Any, kind)) if field.init}
 
 
 def _checked(key: str, value: object, hint: Any) -> object:

@@ -8,14 +8,17 @@ import functools
 import importlib.metadata
 import logging
 import sys
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 import pyautoattack
 import torch
+from pyautoattack import checks
 from torch import Tensor, nn
 
 from hahbench.attacks.base import Progress
+from hahbench.attacks.watched import WatchedModel
 from hahbench.errors import HahbenchError
 from hahbench.outcome import Candidates, Samples
 
@@ -34,7 +37,6 @@ _PASSES: dict[Member, tuple[int, int]] = {
 # The difference-of-logits-ratio losses read the third largest logit or, when targeted, the fourth.
 _FEWEST_CLASSES: dict[Member, int] = {"apgd-dlr": 3, "apgd-t": 4}
 _GRADIENTS_WHEN_RANDOMIZED = 20
-_PASSES_BETWEEN_REPORTS = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +68,17 @@ class AutoAttack:
             raise HahbenchError(f"member {refused[0]!r} cannot be randomized; allowed: 'apgd-ce', 'apgd-dlr'")
 
     @property
-    def cost(self) -> float:
+    def passes(self) -> float:
         """The clean forward pass, and all passes of the members on a sample that does not break."""
-        return 1.0 + sum(sum(self._passes(member)) for member in self._members)
+        return 1.0 + sum(sum(self._passes_of(member)) for member in self._members)
+
+    def check_level(self, level: float | None) -> None:
+        """The level is an epsilon.
+
+        Raises:
+            HahbenchError: there is no level, or it is not positive.
+        """
+        _epsilon(level)
 
     @property
     def _members(self) -> tuple[Member, ...]:
@@ -76,7 +86,7 @@ class AutoAttack:
             return self.members
         return ("apgd-ce", "apgd-dlr") if self.randomized else ("apgd-ce", "apgd-t", "fab-t", "square")
 
-    def _passes(self, member: Member) -> tuple[int, int]:
+    def _passes_of(self, member: Member) -> tuple[int, int]:
         forward, backward = _PASSES[member]
         gradients = _GRADIENTS_WHEN_RANDOMIZED if self.randomized else 1
         return gradients * forward, gradients * backward
@@ -89,31 +99,35 @@ class AutoAttack:
         The samples broken are those that ``pyautoattack.AutoAttack.run_standard_evaluation`` breaks with this seed and
         batch size. It is called for one member and one batch at a time, in its own order, so that progress can be told.
 
+        Where pyautoattack doubts that it can judge the model, a warning says so, once for each reason: the output seems
+        to be random or a probability, the model computes gradients itself, gradients are zero, or Square breaks samples
+        that the other members do not.
+
         Raises:
             HahbenchError: there is no positive level, or the model has too few classes for a member.
         """
-        if level is None or level <= 0:
-            raise HahbenchError(f"kind 'autoattack' needs levels, each an epsilon > 0; given: {level}")
+        epsilon = _epsilon(level)
         # pyautoattack calls Tensor.view, which fails on images, and on gradients of images, that lie channels-last.
         images, labels = samples.images.contiguous(), samples.labels
         candidates = images.clone()
-        with _contained(images.device):
+        with _contained(images.device) as doubts:
             logits = _logits(model, images, self.batch_size)
-            watched = _WatchedModel(model)
-            library = self._library(watched, level, seed, logits.shape[1], images.device)
+            watched = WatchedModel(model)
+            library = self._library(watched, epsilon, seed, logits.shape[1], images.device)
             robust = logits.argmax(dim=1) == labels
             queries = torch.ones(len(samples), dtype=torch.float64)
+            accuracies = {"clean": float(robust.double().mean())}
             finished = 0.0
             for member in self._members:
                 if not robust.any():
                     break
                 library.attacks_to_run = [member]
                 batches = torch.split(robust.nonzero().squeeze(1), self.batch_size)
-                share = sum(self._passes(member)) / (self.cost - 1) / len(batches)
+                share = sum(self._passes_of(member)) / (self.passes - 1) / len(batches)
                 for batch in batches:
                     accuracy = float(robust.double().mean())
                     report = functools.partial(_report, progress, accuracy, finished, share)
-                    watched.start(self._passes(member)[0], report)
+                    watched.start(self._passes_of(member)[0], report)
                     found, predicted = library.run_standard_evaluation(
                         images[batch], labels[batch], batch_size=self.batch_size
                     )
@@ -121,7 +135,12 @@ class AutoAttack:
                     robust[batch] = predicted == labels[batch]
                     queries[batch.cpu()] += watched.rows / len(batch)
                     finished += share
+                accuracies[member] = float(robust.double().mean())
+            # Called for one member at a time, the library cannot compare them.
+            checks.check_square_sr(accuracies, logger=library.logger)
             progress(1.0, float(robust.double().mean()))
+        for doubt in doubts.messages.values():
+            warnings.warn(f"AutoAttack: {doubt}", stacklevel=2)
         return Candidates(candidates, queries)
 
     def _library(self, model: nn.Module, epsilon: float, seed: int, classes: int, device: torch.device) -> Any:
@@ -144,26 +163,10 @@ class AutoAttack:
         return library
 
 
-class _WatchedModel(nn.Module):
-    """The model, counting its forward passes."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.start(1, lambda part: None)
-
-    def start(self, expected: int, report: Callable[[float], None]) -> None:
-        """Count anew; ``report`` is called now and then with the part done of the ``expected`` passes."""
-        self.passes = self.rows = 0
-        self.expected, self.report = expected, report
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.rows += len(images)
-        self.passes += 1
-        if self.passes % _PASSES_BETWEEN_REPORTS == 1:
-            self.report(min(1.0, self.passes / self.expected))
-        logits: Tensor = self.model(images)
-        return logits
+def _epsilon(level: float | None) -> float:
+    if level is None or not level > 0:
+        raise HahbenchError(f"level = {level} is not allowed; each of the levels must be an epsilon > 0")
+    return level
 
 
 def _report(progress: Progress, accuracy: float, finished: float, share: float, part: float) -> None:
@@ -175,15 +178,39 @@ def _logits(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
     return torch.cat([model(batch) for batch in torch.split(images, batch_size)])
 
 
+class _Doubts(logging.Handler):
+    """Keeps the first warning of each of the library's checks."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: dict[str, str] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # The number of classes is checked here, and more exactly: untargeted DLR can do with three.
+        if record.funcName != "check_n_classes":
+            message = record.getMessage().removesuffix(f" See {checks.checks_doc_path} for details.")
+            self.messages.setdefault(record.funcName, message)
+
+
 @contextlib.contextmanager
-def _contained(device: torch.device) -> Iterator[None]:
-    """Undo what pyautoattack does to the process: it seeds the global generators, logs, and ends ``sys.settrace``."""
-    logger = logging.getLogger("auto-attack")
-    disabled, trace = logger.disabled, sys.gettrace()
-    logger.disabled = True
+def _contained(device: torch.device) -> Iterator[_Doubts]:
+    """Undo what pyautoattack does to the process, and keep its warnings.
+
+    It seeds the global generators, logs, ends ``sys.settrace``, and never resets its count of the gradients that models
+    compute.
+    """
+    logger, trace = logging.getLogger("auto-attack"), sys.gettrace()
+    level, propagate = logger.level, logger.propagate
+    doubts = _Doubts()
+    logger.addHandler(doubts)
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            yield
+            yield doubts
     finally:
-        logger.disabled = disabled
+        logger.removeHandler(doubts)
+        logger.setLevel(level)
+        logger.propagate = propagate
         sys.settrace(trace)
+        checks.funcs.update(dict.fromkeys(checks.funcs, 0))

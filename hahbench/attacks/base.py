@@ -1,4 +1,4 @@
-"""What every attack family is."""
+"""What every kind of attack is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Progress: TypeAlias = Callable[[float, float], None]
 class Attack(Protocol):
     """An attack with its parameters; construction holds them, the call is stateless.
 
-    A family is a frozen dataclass whose fields are ``norm`` (where it has one) and the parameters that a spec may set.
+    A kind is a frozen dataclass whose fields are ``norm`` (where it has one) and the parameters that a spec may set.
 
     Attributes:
         version: of the code, with that of the library which does the work; raised when results change.
@@ -27,8 +27,19 @@ class Attack(Protocol):
     worst_case: ClassVar[bool]
 
     @property
-    def cost(self) -> float:
-        """Forward passes expected per sample, a backward pass counted as one; to weigh progress."""
+    def passes(self) -> float:
+        """Forward and backward passes expected per sample, to weigh progress."""
+        ...
+
+    def check_level(self, level: float | None) -> None:
+        """Check a level before anything is run.
+
+        Args:
+            level: one that is asked for; None where none is.
+
+        Raises:
+            HahbenchError: the attack cannot be run at this level.
+        """
         ...
 
     def __call__(
@@ -39,7 +50,7 @@ class Attack(Protocol):
         Args:
             model: in evaluation mode with frozen weights, on the device of the samples.
             samples: images in [0, 1].
-            level: epsilon, sigma or severity; None for minimum-norm attacks.
+            level: epsilon, sigma or severity, one that ``check_level`` accepts; None for kinds that have no levels.
             seed: of every random draw; the same seed gives the same candidates.
             progress: called as the work goes on.
         """

@@ -21,18 +21,21 @@ class Clean:
     worst_case: ClassVar[bool] = False
 
     @property
-    def cost(self) -> float:
+    def passes(self) -> float:
         """No forward pass; one is counted, the judge's, so that progress moves."""
         return 1.0
 
-    def __call__(
-        self, model: nn.Module, samples: Samples, level: float | None, seed: int, progress: Progress
-    ) -> Candidates:
-        """The images of ``samples``.
+    def check_level(self, level: float | None) -> None:
+        """There are no levels.
 
         Raises:
             HahbenchError: a level is given.
         """
         if level is not None:
-            raise HahbenchError(f"kind 'clean' has no levels; level {level} is given")
+            raise HahbenchError(f"level = {level} is not allowed; this kind has no levels")
+
+    def __call__(
+        self, model: nn.Module, samples: Samples, level: float | None, seed: int, progress: Progress
+    ) -> Candidates:
+        """The images of ``samples``."""
         return Candidates(samples.images, torch.zeros(len(samples), dtype=torch.float64))

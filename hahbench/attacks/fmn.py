@@ -7,6 +7,7 @@ many times too long.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import warnings
 from typing import ClassVar
@@ -17,6 +18,7 @@ from eagerpy.tensor.tensor import Tensor as EagerTensor
 from torch import Tensor, nn
 
 from hahbench.attacks.base import Progress
+from hahbench.attacks.watched import WatchedModel
 from hahbench.errors import HahbenchError
 from hahbench.outcome import Candidates, Samples
 from hahbench.spec import Norm
@@ -59,7 +61,7 @@ class ProjectedL0(L0FMNAttack):
         return projected
 
 
-_FAMILIES: dict[Norm, type[FMNAttackLp]] = {
+_ATTACKS: dict[Norm, type[FMNAttackLp]] = {
     "l0": ProjectedL0,
     "l1": L1FMNAttack,
     "l2": ProjectedL2,
@@ -96,37 +98,47 @@ class FastMinimumNorm:
             raise HahbenchError(f"max_stepsize = {self.max_stepsize} is not allowed; it must be positive")
 
     @property
-    def cost(self) -> float:
+    def passes(self) -> float:
         """One clean forward pass, then a forward and a backward pass a step."""
         return 1.0 + 2.0 * self.steps
 
-    def __call__(
-        self, model: nn.Module, samples: Samples, level: float | None, seed: int, progress: Progress
-    ) -> Candidates:
-        """Perturb what the model classifies correctly; nothing here is random.
+    def check_level(self, level: float | None) -> None:
+        """There are no levels: the attack finds its own epsilon.
 
         Raises:
             HahbenchError: a level is given.
         """
         if level is not None:
-            raise HahbenchError(f"kind 'fmn' finds its own epsilon; level {level} is given")
-        attack = _FAMILIES[self.norm](steps=self.steps, max_stepsize=self.max_stepsize, gamma=self.gamma)
-        foolbox_model = PyTorchModel(model, bounds=(0, 1), device=samples.images.device)
+            raise HahbenchError(f"level = {level} is not allowed; this kind finds its own epsilon and has no levels")
+
+    def __call__(
+        self, model: nn.Module, samples: Samples, level: float | None, seed: int, progress: Progress
+    ) -> Candidates:
+        """Perturb what the model classifies correctly; nothing here is random."""
+        attack = _ATTACKS[self.norm](steps=self.steps, max_stepsize=self.max_stepsize, gamma=self.gamma)
+        watched = WatchedModel(model)
+        foolbox_model = PyTorchModel(watched, bounds=(0, 1), device=samples.images.device)
         candidates = samples.images.clone()
         queries = torch.ones(len(samples), dtype=torch.float64)
         robust = 0
         for start in range(0, len(samples), _BATCH_SIZE):
             rows = torch.arange(start, min(start + _BATCH_SIZE, len(samples)), device=samples.images.device)
             correct = rows[_predict(model, samples.images[rows]) == samples.labels[rows]]
+            done = int(rows[-1]) + 1
             if len(correct):
+                accuracy = (robust + len(correct)) / done
+                watched.start(self.steps, functools.partial(_report, progress, accuracy, start, done, len(samples)))
                 images, labels = samples.images[correct], samples.labels[correct]
                 found = attack.run(foolbox_model, images, Misclassification(labels))
                 candidates[correct] = found
                 queries[correct.cpu()] += self.steps
                 robust += int((found == images).flatten(1).all(dim=1).sum())
-            done = int(rows[-1]) + 1
             progress(done / len(samples), robust / done)
         return Candidates(candidates, queries)
+
+
+def _report(progress: Progress, accuracy: float, start: int, end: int, n: int, part: float) -> None:
+    progress((start + (end - start) * part) / n, accuracy)
 
 
 @torch.no_grad()

@@ -26,9 +26,17 @@ class GaussianNoise:
     worst_case: ClassVar[bool] = False
 
     @property
-    def cost(self) -> float:
+    def passes(self) -> float:
         """No forward pass; one is counted, the judge's, so that progress moves."""
         return 1.0
+
+    def check_level(self, level: float | None) -> None:
+        """The level is a standard deviation.
+
+        Raises:
+            HahbenchError: there is no level, or it is negative.
+        """
+        _standard_deviation(level)
 
     def __call__(
         self, model: nn.Module, samples: Samples, level: float | None, seed: int, progress: Progress
@@ -38,11 +46,16 @@ class GaussianNoise:
         Raises:
             HahbenchError: there is no level, or it is negative.
         """
-        if level is None or level < 0:
-            raise HahbenchError(f"kind 'gaussian-noise' needs levels, standard deviations >= 0; given: {level}")
+        sigma = _standard_deviation(level)
         noise = _standard_normal(samples, seed).to(samples.images.device)
-        images = samples.images.float().add(noise, alpha=level).clamp(0, 1)
+        images = samples.images.float().add(noise, alpha=sigma).clamp(0, 1)
         return Candidates(images, torch.zeros(len(samples), dtype=torch.float64))
+
+
+def _standard_deviation(level: float | None) -> float:
+    if level is None or not level >= 0:
+        raise HahbenchError(f"level = {level} is not allowed; each of the levels must be a standard deviation >= 0")
+    return level
 
 
 def _standard_normal(samples: Samples, seed: int) -> Tensor:

@@ -1,23 +1,63 @@
 """Data sets: name to loader.
 
-A data set of one's own is a function that returns an ``ImageSet``, registered here or through the entry-point group
-``hahbench.datasets``::
+A data set of one's own, with images of any size, is a function that returns an ``ImageSet``. It is registered through
+the entry-point group ``hahbench.datasets``, or in the Python file that registers the models::
 
-    def load(split: Split, path: Path | None) -> ImageSet:
-        images, labels = torch.load(f"digits-{split}.pt")
+    import torch
+    from hahbench.data import ImageSet, register_dataset
+
+
+    @register_dataset("digits")
+    def digits(split, path):
+        '''Scanned digits: 1 x 28 x 28, of 10 classes.'''
+        images, labels = torch.load(path / f"{split}.pt")
         return ImageSet("digits", split, "own scans", tuple("0123456789"), images, labels)
-
-
-    DATASETS.register("digits", load)
 """
 
 from __future__ import annotations
 
-from hahbench.data.base import DatasetLoader, ImageSet, Split
-from hahbench.registry import Registry
+from collections.abc import Callable
+from pathlib import Path
 
-__all__ = ["DATASETS", "DatasetLoader", "ImageSet", "Split"]
+from hahbench.data.base import DatasetLoader, ImageSet, Split
+from hahbench.errors import DataError, HahbenchError
+from hahbench.registry import Registry, one_line
+
+__all__ = ["DATASETS", "DatasetLoader", "ImageSet", "Split", "load_images", "register_dataset"]
 
 DATASETS: Registry[DatasetLoader] = Registry("data set", "hahbench.datasets")
 DATASETS.register("cifar10", "hahbench.data.cifar10:load")
 DATASETS.register("shapes", "hahbench.data.shapes:load")
+
+
+def register_dataset(name: str) -> Callable[[DatasetLoader], DatasetLoader]:
+    """Decorator: give the loader of a data set a name.
+
+    Raises:
+        DuplicateNameError: the name is taken.
+    """
+
+    def register(loader: DatasetLoader) -> DatasetLoader:
+        DATASETS.register(name, loader)
+        return loader
+
+    return register
+
+
+def load_images(name: str, split: Split, path: Path | None) -> ImageSet:
+    """One split of the data set with this name, read from ``path`` where it needs one.
+
+    Raises:
+        UnknownNameError: nothing is registered under the name.
+        DataError: the loader raises, or returns something else than an ``ImageSet``.
+    """
+    loader = DATASETS[name]
+    try:
+        images = loader(split, path)
+    except HahbenchError:
+        raise
+    except Exception as error:
+        raise DataError(f"data set {name!r}: {one_line(error)}") from error
+    if not isinstance(images, ImageSet):
+        raise DataError(f"data set {name!r}: the loader returned {type(images).__name__}; allowed: an ImageSet")
+    return images

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 
 from hahbench.data.base import ImageSet, Split
 from hahbench.errors import DataError
+from hahbench.registry import one_line
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 LAYOUTS = (
@@ -40,7 +42,7 @@ def load(split: Split, path: Path | None) -> ImageSet:
         An image set named ``cifar10-jpeg`` where the files hold JPEG images, else ``cifar10``.
 
     Raises:
-        DataError: the folder holds no such files, they are damaged, or the download fails.
+        DataError: the folder holds no such files, they are damaged or incomplete, or the download fails.
     """
     if path is None:
         return _download(split)
@@ -49,6 +51,7 @@ def load(split: Split, path: Path | None) -> ImageSet:
     if (path / TORCHVISION_FOLDER).is_dir():
         return _from_torchvision(split, path)
     if shards := sorted(path.glob(f"{split}-*.parquet")):
+        _check_complete(shards)
         return _decode(split, "Hugging Face parquet", [image for shard in shards for image in _read_parquet(shard)])
     if (path / split).is_dir():
         return _decode(split, "class folders", _read_class_folders(path / split))
@@ -69,7 +72,7 @@ def _download(split: Split) -> ImageSet:
             CIFAR10(cache, download=True)
     except (OSError, RuntimeError) as error:
         raise DataError(
-            f"CIFAR-10 cannot be downloaded into {cache} ({_first_line(error)}); give the path of a folder that holds "
+            f"CIFAR-10 cannot be downloaded into {cache} ({one_line(error)}); give the path of a folder that holds "
             f"{LAYOUTS}"
         ) from error
     return _from_torchvision(split, cache)
@@ -92,6 +95,15 @@ class _EncodedImage(NamedTuple):
     label: int
 
 
+def _check_complete(shards: Sequence[Path]) -> None:
+    numbers = {found[0] for shard in shards if (found := re.search(r"\d+-of-\d+", shard.name))}
+    for total in sorted({number.partition("-of-")[2] for number in numbers}):
+        for i in range(int(total)):
+            number = f"{i:0{len(total)}}-of-{total}"
+            if number not in numbers:
+                raise DataError(f"CIFAR-10: {shards[0].parent} lacks the shard {number} beside {shards[0].name}")
+
+
 def _read_parquet(file: Path) -> list[_EncodedImage]:
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -106,11 +118,16 @@ def _read_parquet(file: Path) -> list[_EncodedImage]:
         contents = pc.struct_field(table[image_column], "bytes").to_pylist()
         labels = table["label"].to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"CIFAR-10: {file} cannot be read: {_first_line(error)}") from error
-    return [
-        _EncodedImage(f"{file}, row {row}", content, label)
-        for row, (content, label) in enumerate(zip(contents, labels, strict=True))
-    ]
+        raise DataError(f"CIFAR-10: {file} cannot be read: {one_line(error)}") from error
+    images = []
+    for row, (content, label) in enumerate(zip(contents, labels, strict=True)):
+        where = f"{file}, row {row}"
+        if not isinstance(content, bytes | None):
+            raise DataError(f"CIFAR-10: {where}: the image must be encoded bytes, not {type(content).__name__}")
+        if type(label) is not int or not 0 <= label < len(CLASSES):
+            raise DataError(f"CIFAR-10: {where}: the label must be a whole number in 0..9, not {label!r}")
+        images.append(_EncodedImage(where, content, label))
+    return images
 
 
 def _read_class_folders(folder: Path) -> list[_EncodedImage]:
@@ -124,7 +141,14 @@ def _read_class_folders(folder: Path) -> list[_EncodedImage]:
     ]
     if not ranked:
         raise DataError(f"CIFAR-10: {folder} holds no images; give a folder that holds {LAYOUTS}")
-    return [_EncodedImage(str(file), file.read_bytes(), label) for _, label, file in sorted(ranked)]
+    return [_EncodedImage(str(file), _read(file), label) for _, label, file in sorted(ranked)]
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DataError(f"CIFAR-10: {file} cannot be read: {error.strerror}") from error
 
 
 def _decode(split: Split, source: str, encoded: Sequence[_EncodedImage]) -> ImageSet:
@@ -137,8 +161,8 @@ def _decode(split: Split, source: str, encoded: Sequence[_EncodedImage]) -> Imag
             with Image.open(io.BytesIO(content or b"")) as image:
                 formats.add(image.format)
                 decoded = np.asarray(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"CIFAR-10: {where}: the image cannot be decoded: {_first_line(error)}") from error
+        except Exception as error:  # Pillow raises of many types, a class of its own for huge images among them.
+            raise DataError(f"CIFAR-10: {where}: the image cannot be decoded: {one_line(error)}") from error
         if decoded.shape != pixels.shape[1:]:
             height, width, _ = decoded.shape
             raise DataError(f"CIFAR-10: {where}: the image must be 32x32 pixels, not {width}x{height}")
@@ -146,7 +170,3 @@ def _decode(split: Split, source: str, encoded: Sequence[_EncodedImage]) -> Imag
     name = "cifar10-jpeg" if "JPEG" in formats else "cifar10"
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
     return ImageSet(name, split, source, CLASSES, images, torch.tensor([image.label for image in encoded]))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

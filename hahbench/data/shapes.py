@@ -9,6 +9,7 @@ Salmon et al. 2011) by float64 arithmetic that IEEE 754 rounds correctly (+ - * 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,14 +110,23 @@ SHAPES: dict[str, Callable[[Array, Array], Array]] = {
 def load(split: Split, path: Path | None) -> ImageSet:
     """Drawn by hahbench itself: 10,000 train and 2,000 test images, 3 x 32 x 32, of 10 classes in turn.
 
-    Image i of a split depends on the split and on i alone.
+    They are drawn once in a process, and shared by all that ask for them.
 
     Raises:
         DataError: a path is given; there is nothing to read.
     """
     if path is not None:
         raise DataError(f"data set 'shapes' is drawn and takes no path, not {path}")
-    n = SIZES[split]
+    return _whole(split)
+
+
+@functools.cache
+def _whole(split: Split) -> ImageSet:
+    return draw(split, SIZES[split])
+
+
+def draw(split: Split, n: int) -> ImageSet:
+    """The first ``n`` images of a split; image i depends on the split and on i alone."""
     labels = np.arange(n) % len(SHAPES)
     words = np.random.Philox(key=_KEYS[split])
     images = np.empty((n, 3, SIDE, SIDE), np.uint8)

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from hahbench.errors import ModelError
-from hahbench.models.layers import HaHBlock, Reading, RegularBlock, kth_largest, top_count
-
-if TYPE_CHECKING:
-    from hahbench.models.vgg import VGG
-
-__all__ = ["HaHBlock", "RegularBlock", "hah_cost", "network_hah_cost"]
+from hahbench.models.layers import HaHBlock, Reading, kth_largest, top_count
+from hahbench.models.vgg import VGG
 
 
 def hah_cost(y: Tensor, active_fraction: float = 0.1, anti_hebbian_weight: float = 0.1) -> Tensor:

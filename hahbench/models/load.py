@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import io
 import pickle
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -17,7 +20,7 @@ from torch import Tensor, nn
 
 from hahbench.atomic import replacing
 from hahbench.errors import HahbenchError, ModelError
-from hahbench.registry import import_attribute
+from hahbench.registry import import_attribute, one_line
 from hahbench.spec import ModelCard, digest
 
 
@@ -29,12 +32,11 @@ def build_model(card: ModelCard) -> nn.Module:
     """
     where = f"model {card.name!r}: loader {_loader_name(card)!r}"
     try:
-        loader = import_attribute(card.loader) if isinstance(card.loader, str) else card.loader
-        model = loader(**card.params)
+        model = _loader(card)(**card.params)
     except HahbenchError as error:
         raise ModelError(f"model {card.name!r}: {error}") from error
     except Exception as error:
-        raise ModelError(f"{where} raised {_one_line(error)}") from error
+        raise ModelError(f"{where} raised {one_line(error)}") from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"{where} returned {type(model).__name__}; allowed: a torch.nn.Module")
     return model
@@ -88,16 +90,26 @@ def save_weights(model: nn.Module, path: Path, *, half: bool = False) -> str:
 
 
 def model_digest(card: ModelCard, model: nn.Module) -> str:
-    """Digest, 64 hexadecimal digits, of what decides the model's outputs: weights, loader, params and code.
+    """Digest, 64 hexadecimal digits, of what decides the model's outputs: tensors, loader, params, settings and code.
 
-    The code is that of the files which define the classes of the model's modules, those of torch and torchvision left
-    out; comments and layout do not count. The card's name, display name and recipe do not count either.
+    The tensors are all parameters and buffers, those outside the state dict too; the settings are what the model's repr
+    shows, such as the slope of a leaky ReLU. The code is that of the files which define the loader and the classes of
+    the model's modules, those of torch, torchvision and the standard library left out; comments, docstrings and layout
+    do not count. The card's name, display name and recipe do not count either. Another version of Python or torch may
+    give another digest.
+
+    Raises:
+        HahbenchError: the loader cannot be imported.
     """
-    weights = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        weights.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        weights.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest(weights.hexdigest(), _loader_name(card), dict(card.params), _sources(model))
+    tensors = hashlib.sha256()
+    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    for name, tensor in sorted(named, key=lambda item: item[0]):
+        tensors.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        tensors.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    settings = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(model))
+    # The loader goes first: of two files with the same module name, it alone still knows its own.
+    sources = _sources([_loader(card), *(cls for module in model.modules() for cls in type(module).__mro__)])
+    return digest(tensors.hexdigest(), _loader_name(card), dict(card.params), settings, sources)
 
 
 def check_classifier(model: nn.Module, images: Tensor, classes: int, name: str) -> None:
@@ -116,7 +128,7 @@ def check_classifier(model: nn.Module, images: Tensor, classes: int, name: str) 
         with torch.no_grad():
             logits = model(images)
     except Exception as error:
-        raise ModelError(f"model {name!r}: images {tuple(images.shape)} make it raise {_one_line(error)}") from error
+        raise ModelError(f"model {name!r}: images {tuple(images.shape)} make it raise {one_line(error)}") from error
     wanted = (len(images), classes)
     if not isinstance(logits, Tensor):
         raise ModelError(f"model {name!r}: returns {type(logits).__name__}; allowed: a tensor of logits {wanted}")
@@ -126,6 +138,10 @@ def check_classifier(model: nn.Module, images: Tensor, classes: int, name: str) 
         raise ModelError(f"model {name!r}: returns logits of type {logits.dtype}; allowed: floating point")
     if not logits.isfinite().all():
         raise ModelError(f"model {name!r}: returns logits that are NaN or infinite; allowed: finite numbers")
+
+
+def _loader(card: ModelCard) -> Callable[..., Any]:
+    return import_attribute(card.loader) if isinstance(card.loader, str) else card.loader
 
 
 def _loader_name(card: ModelCard) -> str:
@@ -143,19 +159,19 @@ def _read_weights(path: Path, sha256: str | None, where: str) -> dict[str, Tenso
     except FileNotFoundError:
         raise ModelError(f"{where}: no such file") from None
     except OSError as error:
-        raise ModelError(f"{where}: cannot be read: {_one_line(error)}") from error
+        raise ModelError(f"{where}: cannot be read: {one_line(error)}") from error
     found = hashlib.sha256(content).hexdigest()
     if sha256 is not None and found != sha256.lower():
         raise ModelError(f"{where}: its SHA-256 is {found}; the card gives {sha256}")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load(content)
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(f"{where}: damaged, or holds objects other than tensors") from error
     except Exception as error:
         # What the parsers raise on a damaged file is not documented.
-        raise ModelError(f"{where}: cannot be read: {_one_line(error)}") from error
+        raise ModelError(f"{where}: cannot be read: {one_line(error)}") from error
     if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise ModelError(f"{where}: holds {type(tensors).__name__}; allowed: a state dict, names to tensors")
     return dict(tensors)
@@ -171,19 +187,28 @@ def _check_fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], wher
             raise ModelError(f"{where}: tensor {name!r}: shape {tuple(given)}; the model needs {tuple(tensor.shape)}")
 
 
-def _sources(model: nn.Module) -> dict[str, str]:
-    """The source of each file that defines a class of the model; a class without source stands for itself."""
-    sources = {}
-    for cls in {cls for module in model.modules() for cls in type(module).__mro__}:
-        package = cls.__module__.partition(".")[0]
-        if package in ("torch", "torchvision") or package in sys.stdlib_module_names:
+def _sources(definitions: Iterable[Any]) -> dict[str, str]:
+    """The code of each file that holds one of the functions or classes; what has no file stands for itself."""
+    sources: dict[str, str] = {}
+    for definition in definitions:
+        module = str(getattr(definition, "__module__", ""))
+        package = module.partition(".")[0]
+        if package in ("torch", "torchvision") or package in sys.stdlib_module_names or module in sources:
             continue
         try:
-            sources[cls.__module__] = ast.unparse(ast.parse(inspect.getsource(sys.modules[cls.__module__])))
-        except (KeyError, OSError, TypeError, SyntaxError):
-            sources[f"{cls.__module__}.{cls.__qualname__}"] = ""
+            sources[module] = _code(Path(inspect.getsourcefile(inspect.unwrap(definition)) or ""))
+        except (OSError, TypeError, ValueError, SyntaxError):
+            sources[f"{module}.{getattr(definition, '__qualname__', '')}"] = ""
     return sources
 
 
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+def _code(path: Path) -> str:
+    """The syntax tree of a Python file without its docstrings and other bare constants, which do nothing."""
+    tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [  # type: ignore[attr-defined]
+                part for part in body if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
+            ]
+    return ast.dump(tree)

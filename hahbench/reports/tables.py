@@ -61,14 +61,14 @@ def models_in(cells: pd.DataFrame) -> pd.DataFrame:
     Models of the same display name are told apart by the first eight digits of their digests.
 
     Returns:
-        ``model``, ``model_digest``, ``argument`` (of ``--model``), ``display`` and ``parameters``, their number.
+        ``model``, ``model_digest``, ``model_argument`` (of ``--model``), ``display`` and ``parameters``, their number.
     """
     newest = cells.sort_values("created", kind="stable").drop_duplicates(["model", "model_digest"], keep="last")
     models = newest.sort_values(["model", "created"], kind="stable", ignore_index=True)
     names = models["display"].where(models["display"] != "", models["model"])
     digests = " (" + models["model_digest"].str[:8] + ")"
     models["display"] = names.where(~names.duplicated(keep=False), names + digests)
-    return models[["model", "model_digest", "argument", "display", "parameters"]].astype({"parameters": "Int64"})
+    return models[["model", "model_digest", "model_argument", "display", "parameters"]].astype({"parameters": "Int64"})
 
 
 def paper_table(table: Table, models: pd.DataFrame, scores: pd.DataFrame, published: Published | None) -> pd.DataFrame:
@@ -89,7 +89,7 @@ def paper_table(table: Table, models: pd.DataFrame, scores: pd.DataFrame, publis
     names = list(dict.fromkeys(printed.loc[printed["table"] == table.name, "model"]))
     models = models.assign(published_model=_without_folder(models["model"]))
     absent = [name for name in names if name not in set(models["published_model"])]
-    unmeasured = pd.DataFrame(dict.fromkeys(("model", "argument", "display", "published_model"), absent))
+    unmeasured = pd.DataFrame(dict.fromkeys(("model", "model_argument", "display", "published_model"), absent))
     models = pd.concat([models, unmeasured.assign(model_digest="")], ignore_index=True)
     order = models["published_model"].map({name: place for place, name in enumerate(names)})
     models = models.loc[order.sort_values(kind="stable", na_position="last").index]

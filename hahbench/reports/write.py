@@ -10,7 +10,7 @@ import pandas as pd
 
 from hahbench import __version__, metrics
 from hahbench.atomic import replacing
-from hahbench.catalog import data_folder
+from hahbench.catalog import data_folder, suites
 from hahbench.reports.display import escape
 from hahbench.reports.leaderboard import leaderboard
 from hahbench.reports.published import Published, read_published
@@ -46,21 +46,23 @@ def write_reports(cells: pd.DataFrame, outcomes: pd.DataFrame, out: Path, *, sto
     for folder, part in _by_folder(cells):
         newest = part.sort_values("created", kind="stable").iloc[-1]
         models, scores = models_in(part), scored[scored["data_digest"] == newest["data_digest"]]
-        fill = ["--dataset", newest["loader"], *([] if newest["source"] == "drawn" else ["--data", "PATH"])]
-        fill += ["--n", str(newest["n"]), "--store", str(store)]
-        published = paper if newest["loader"] == paper.dataset else None
+        place = ["--dataset", newest["dataset_argument"], *(["--data", "PATH"] if newest["from_path"] else [])]
+        measure = [*place, "--n", str(newest["n"]), "--store", str(store)]
+        published = paper if newest["dataset_argument"] == paper.dataset else None
 
         board = leaderboard(models, scores)
         facts = board.assign(digest=board["model_digest"].str[:8], samples=newest["n"])
         after = {"Parameters": "parameters", "Digest": "digest", "n": "samples"}
         text = as_text(facts, {"Rank": "rank", "Model": "display"}, after)
-        page = _page("Leaderboard", text, _caption(newest, part, board, None, command), _missing(board, fill))
-        paths += _write(out / folder / "leaderboard", page, board.drop(columns=["argument", "title"]))
+        page = _page("Leaderboard", text, _caption(newest, part, board, None, command), _missing(board, place, measure))
+        paths += _write(out / folder / "leaderboard", page, board.drop(columns=["model_argument", "title"]))
 
         table = paper_table(TABLE1, models, scores, published)
         text = as_text(table, {"Model": "display"}, {})
-        page = _page(TABLE1.title, text, _caption(newest, part, table, published, command), _missing(table, fill))
-        paths += _write(out / folder / TABLE1.name, page, table.drop(columns=["argument", "parameters", "title"]))
+        page = _page(
+            TABLE1.title, text, _caption(newest, part, table, published, command), _missing(table, place, measure)
+        )
+        paths += _write(out / folder / TABLE1.name, page, table.drop(columns=["model_argument", "parameters", "title"]))
     return paths
 
 
@@ -87,13 +89,28 @@ def _caption(
     return "\n".join([*lines, f"- Made with hahbench {__version__} by:"]) + f"\n\n  {_code(command)}"
 
 
-def _missing(shown: pd.DataFrame, fill: list[str]) -> str:
+def _missing(shown: pd.DataFrame, place: list[str], measure: list[str]) -> str:
     absent = shown[shown["value"].isna()]
+    suites = {attack: _suite_with(attack) for attack in absent["attack"].unique()}
+    absent = absent.assign(suite=absent["attack"].map(suites))
     paragraphs = []
-    for (name, argument), titles in absent.groupby(["display", "argument"], sort=False)["title"]:
+    for (name, argument, digest, suite), titles in absent.groupby(
+        ["display", "model_argument", "model_digest", "suite"], sort=False
+    )["title"]:
+        commands = [["run", suite, "--model", argument, *measure]]
+        if not digest:
+            # A model of the paper that nobody has measured has no weights yet.
+            trained = (Path("trained") / f"{argument}.toml").as_posix()
+            commands = [["train", argument, *place], ["run", suite, "--model", trained, *measure]]
         paragraphs.append(f"{escape(str(name))}: {escape('; '.join(titles))}")
-        paragraphs.append(_code(shlex.join(["hahbench", "run", "paper", "--model", str(argument), *fill])))
+        paragraphs.append("\n".join(_code(shlex.join(["hahbench", *map(str, command)])) for command in commands))
     return "\n\n".join(["## Missing", *paragraphs]) if paragraphs else ""
+
+
+def _suite_with(attack: str) -> str:
+    """The suite to run for an attack: the paper's, where it is part of that."""
+    registry = suites()
+    return min((name for name in registry if attack in registry[name].attacks), key=lambda name: name != "paper")
 
 
 def _code(line: str) -> str:

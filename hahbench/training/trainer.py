@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
-import tomli_w
 import torch
 from torch import Generator, Tensor, nn
 
@@ -22,6 +21,7 @@ from hahbench.errors import DataError, HahbenchError
 from hahbench.models.load import build_model, check_classifier, save_weights
 from hahbench.spec import ModelCard, digest
 from hahbench.training.augment import augment
+from hahbench.training.card import card_toml, trained_card
 from hahbench.training.checkpoint import Checkpoint, EpochRow
 from hahbench.training.recipe import Recipe
 
@@ -57,7 +57,7 @@ def train(
         on_epoch: called after each epoch, when its checkpoint is on disk.
 
     Returns:
-        The card of the trained model, named ``<dataset>/<card name>``.
+        The card of the trained model, named ``<dataset>/<card name>``, without the folder in the card's own name.
 
     Raises:
         CatalogError: the recipe is wrong.
@@ -65,7 +65,8 @@ def train(
         ModelError: the model cannot be built, does not map the images to a logit for each class, or lacks the HaH
             blocks that the recipe's cost needs.
         HahbenchError: ``out`` cannot be written or has too little room, holds the trained model already, or holds the
-            checkpoint of another training; or the loss is not finite.
+            checkpoint of another training; no card file can name the loader or hold the params; or the loss is not
+            finite.
     """
     recipe = Recipe.from_card(card)
     if epochs is not None:
@@ -180,15 +181,7 @@ def _train(
     on_epoch: Callable[[EpochRow], None] | None,
 ) -> ModelCard:
     card, recipe = training.card, training.recipe
-    trained = dataclasses.replace(
-        card,
-        name=f"{training.dataset.name}/{card.name}",
-        base=card.name,
-        dataset=training.dataset.name,
-        weights=files.weights,
-        sha256=None,
-        train={**card.train, "epochs": recipe.epochs},
-    )
+    trained = trained_card(card, training.dataset.name, recipe.epochs, files.weights)
     checkpoint = Checkpoint.load(files.checkpoint, training.identity)
     if checkpoint is not None:
         training.resume(checkpoint)
@@ -196,7 +189,7 @@ def _train(
         raise HahbenchError(f"{files.card} holds this model already; choose another --out, or delete it to train again")
     else:
         # What cannot be written is better known now than after hours.
-        _card_toml(trained)
+        card_toml(trained)
         with _writing_to(files.out):
             _check_room(training.model, files.out)
             training.checkpoint().save(files.checkpoint)
@@ -214,7 +207,7 @@ def _train(
         _write_log(training.rows, files.log)
         trained = dataclasses.replace(trained, sha256=save_weights(training.model, files.weights, half=True))
         with replacing(files.card) as temporary:
-            temporary.write_text(_card_toml(trained), encoding="utf-8")
+            temporary.write_text(card_toml(trained), encoding="utf-8")
         files.checkpoint.unlink()
     return trained
 
@@ -255,14 +248,3 @@ def _check_room(model: nn.Module, out: Path) -> None:
 def _write_log(rows: tuple[EpochRow, ...], path: Path) -> None:
     with replacing(path) as temporary:
         pd.DataFrame([dataclasses.asdict(row) for row in rows]).to_csv(temporary, index=False)
-
-
-def _card_toml(card: ModelCard) -> str:
-    """The card as an amendment of its base. Parameters and recipe are given in full: the base may change one day."""
-    assert card.weights is not None
-    top = {"name": card.name, "base": card.base, "dataset": card.dataset, "weights": card.weights.name}
-    tables = {"params": dict(card.params), "train": dict(card.train)}
-    try:
-        return tomli_w.dumps({**top, "sha256": card.sha256 or "", **tables})
-    except TypeError as error:
-        raise HahbenchError(f"model {card.name!r}: a parameter cannot be written as TOML: {error}") from error

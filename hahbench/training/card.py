@@ -1,0 +1,73 @@
+"""The card of a trained model."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import tomli_w
+
+from hahbench.errors import HahbenchError
+from hahbench.registry import import_attribute
+from hahbench.spec import ModelCard
+
+
+def trained_card(card: ModelCard, dataset: str, epochs: int, weights: Path) -> ModelCard:
+    """The card of what ``card`` becomes when it is trained; it needs no other card, and lacks the weights' SHA-256.
+
+    Args:
+        card: what is trained.
+        dataset: the name of the data set, which takes the place of the folder in the card's name.
+        epochs: of the training.
+        weights: the file that the weights go to; the card goes beside it, as ``.toml``.
+
+    Raises:
+        HahbenchError: another process could not import the card's loader.
+    """
+    name = f"{dataset}/{card.name.rpartition('/')[2]}"
+    return dataclasses.replace(
+        card,
+        name=name,
+        loader=_loader_path(card),
+        weights=weights,
+        sha256=None,
+        dataset=dataset,
+        train={**card.train, "epochs": epochs},
+        display=card.display or name,
+        argument=str(weights.with_suffix(".toml")),
+    )
+
+
+def card_toml(card: ModelCard) -> str:
+    """The text of a trained model's card file.
+
+    Raises:
+        HahbenchError: TOML has no such type as one of the parameters.
+    """
+    assert card.weights is not None
+    top = {"name": card.name, "loader": card.loader, "display": card.display, "reference": card.reference}
+    file = {"dataset": card.dataset, "weights": card.weights.name, "sha256": card.sha256 or ""}
+    try:
+        return tomli_w.dumps({**top, **file, "params": dict(card.params), "train": dict(card.train)})
+    except TypeError as error:
+        raise HahbenchError(f"model {card.name!r}: a parameter cannot be written as TOML: {error}") from error
+
+
+def _loader_path(card: ModelCard) -> str:
+    loader = card.loader
+    if isinstance(loader, str):
+        return loader
+    module = str(getattr(loader, "__module__", ""))
+    path = f"{module}:{getattr(loader, '__qualname__', '')}"
+    try:
+        # A script, or a file that --model names, can be imported here only because it has been run already.
+        found = any(finder.find_spec(module.partition(".")[0], None) for finder in sys.meta_path)
+        if found and import_attribute(path) is loader:
+            return path
+    except HahbenchError:
+        pass
+    raise HahbenchError(
+        f"model {card.name!r}: its trained card could not name the loader {path!r}, which cannot be imported; "
+        "put the loader into an importable module and name it in a card"
+    )
