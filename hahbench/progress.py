@@ -56,7 +56,8 @@ class RunProgress(_Bar):
     def planned(self, jobs: Sequence[Job], done: int) -> None:
         """Say how much there is to do."""
         self._say(f"{len(jobs)} cells to run, {done} in the store already")
-        self._progress.update(self._task, total=sum(job.attack.passes for job in jobs))
+        total = sum(job.attack.passes for job in jobs)
+        self._progress.update(self._task, total=total or 1, completed=0 if jobs else 1, description="")
 
     def started(self, job: Job) -> None:
         """Name the cell."""
@@ -77,7 +78,7 @@ class RunProgress(_Bar):
     def finished(self, job: Job, outcomes: pd.DataFrame, seconds: float) -> None:
         """Say what a cell gave."""
         self._spent += job.attack.passes
-        self._progress.update(self._task, completed=self._spent)
+        self._progress.update(self._task, completed=self._spent, description="")
         norm = job.cell.attack.norm
         if norm is not None and job.cell.level is None:
             result = f"median norm {outcomes[norm].median():.4g}"
