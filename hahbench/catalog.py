@@ -112,16 +112,15 @@ def resolve_models(name: str, dataset: str) -> list[ModelCard]:
 
 def _resolve(name: str, dataset: str) -> list[ModelCard]:
     if name.endswith(".toml"):
-        _import_from(Path(name).parent)
         return [read_card(Path(name))]
-    if name.endswith(".py"):
-        return _run_file(Path(name))
     registry = models()
+    if name.endswith(".py"):
+        return [registry[registered] for registered in run_python_file(Path(name))]
     return [registry[f"{dataset}/{name}" if f"{dataset}/{name}" in registry else name]]
 
 
 def read_card(path: Path) -> ModelCard:
-    """The model card in a TOML file.
+    """The model card in a TOML file; its loader may lie beside it.
 
     Raises:
         CatalogError: the file is missing, is no TOML, or has a wrong key, value or base.
@@ -133,7 +132,9 @@ def read_card(path: Path) -> ModelCard:
         except UnknownNameError as error:
             raise CatalogError(f"{where}: key 'base': {error}") from None
 
-    return _read_card(path, path.stem, registered)
+    card = _read_card(path, path.stem, registered)
+    _import_from(path.parent)
+    return dataclasses.replace(card, argument=str(path))
 
 
 def _read_card(path: Path, name: str, base_card: Callable[[str, Path], ModelCard]) -> ModelCard:
@@ -158,13 +159,26 @@ def _read_card(path: Path, name: str, base_card: Callable[[str, Path], ModelCard
     )
 
 
-def _run_file(path: Path) -> list[ModelCard]:
+def run_python_file(path: Path) -> list[str]:
+    """Execute a user's Python file, once in a process, for what it registers; it may import what lies beside it.
+
+    Returns:
+        The names of the models that it registered.
+
+    Raises:
+        CatalogError: there is no such file, or it raises.
+    """
     if not path.is_file():
         raise CatalogError(f"{path}: no such Python file")
+    return _run_once(path.resolve())
+
+
+@functools.cache
+def _run_once(path: Path) -> list[str]:
     registry = models()
     before = set(registry)
     # The path tells apart two files of the same name.
-    name = f"{path.stem}_{digest(str(path.resolve()))[:8]}"
+    name = f"{path.stem}_{digest(str(path))[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -178,7 +192,7 @@ def _run_file(path: Path) -> list[ModelCard]:
         raise
     except Exception as error:
         raise CatalogError(f"{path}: running it raised {type(error).__name__}: {error}") from error
-    return [registry[name] for name in registry if name not in before]
+    return [name for name in registry if name not in before]
 
 
 def _import_from(folder: Path) -> None:
@@ -210,8 +224,9 @@ def read_attack(path: Path) -> AttackSpec:
         raise CatalogError(f"{path}: needs the key 'kind', such as 'fmn'")
     if given.get("norm") not in (None, *NORMS):
         raise CatalogError(f"{path}: key 'norm': {given['norm']!r}; allowed: {', '.join(NORMS)}")
-    if given.get("draws", 1) < 1:
-        raise CatalogError(f"{path}: key 'draws': {given['draws']}; allowed: 1 or more")
+    for key, least in (("draws", 1), ("seed", 0)):
+        if given.get(key, least) < least:
+            raise CatalogError(f"{path}: key {key!r}: {given[key]}; allowed: {least} or more")
     return AttackSpec(
         name=path.stem,
         kind=given["kind"],

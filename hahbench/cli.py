@@ -102,7 +102,13 @@ def list_datasets(as_json: Json = False) -> None:
     """List the data sets."""
     from hahbench.data import DATASETS
 
-    rows = [{"name": name, "what": (DATASETS[name].__doc__ or "").strip().partition("\n")[0]} for name in DATASETS]
+    rows = []
+    for name in DATASETS:
+        try:
+            what = (DATASETS[name].__doc__ or "").strip().partition("\n")[0]
+        except HahbenchError as error:
+            what = f"cannot be used: {error}"
+        rows.append({"name": name, "what": what})
     _print_rows(rows, as_json)
 
 
@@ -116,7 +122,9 @@ def run_suite(
             help="Model name, card (.toml) or Python file that registers models (.py); repeatable.",
         ),
     ] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", help="Data set; default: the suite's.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="Name, or FILE.py:NAME; default: the suite's.")
+    ] = None,
     data: DataPath = None,
     n: Annotated[int | None, typer.Option("--n", help="Use the first n test samples; default: the suite's.")] = None,
     store: StoreFolder = Path("results"),
@@ -125,7 +133,7 @@ def run_suite(
 ) -> None:
     """Run a suite over models; a run that was stopped goes on where it stood."""
     from hahbench.catalog import resolve_models, resolve_suite
-    from hahbench.data import DATASETS, load_images
+    from hahbench.data import find_dataset, load_images
     from hahbench.device import choose_device
     from hahbench.progress import RunProgress
     from hahbench.run import check_cards, run
@@ -135,9 +143,9 @@ def run_suite(
     dataset_argument = dataset or asked.dataset
     cards = [card for name in model or asked.models for card in resolve_models(name, dataset_argument)]
     # All that can be wrong before the images are read, which may take a download.
-    DATASETS[dataset_argument]
+    find_dataset(dataset_argument)
     check_cards(cards, dataset_argument)
-    where = choose_device(device)
+    torch_device = choose_device(device)
     images = load_images(dataset_argument, "test", data)
     folder = Store(store)
     with RunProgress() as progress:
@@ -149,7 +157,7 @@ def run_suite(
             dataset_argument=dataset_argument,
             from_path=data is not None,
             store=folder,
-            device=where,
+            device=torch_device,
             observer=progress,
         )
     if as_json:
@@ -182,7 +190,7 @@ def report(
 @app.command("train")
 def train_model(
     model: Annotated[str, typer.Argument(help="Name of a model whose card has a recipe, or the path of the card.")],
-    dataset: Annotated[str, typer.Option("--dataset", help="Data set; 'hahbench datasets' lists them.")] = "shapes",
+    dataset: Annotated[str, typer.Option("--dataset", help="Name, or FILE.py:NAME of one's own.")] = "shapes",
     data: DataPath = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Instead of the recipe's.")] = None,
     width: Annotated[float | None, typer.Option("--width", help="Factor on the number of channels.")] = None,
@@ -201,7 +209,7 @@ def train_model(
     card = read_card(Path(model)) if model.endswith(".toml") else models()[model]
     if width is not None:
         card = dataclasses.replace(card, params={**card.params, "width": width})
-    where = choose_device(device)
+    torch_device = choose_device(device)
     with TrainingProgress() as progress:
         trained = train(
             card,
@@ -209,7 +217,7 @@ def train_model(
             test=load_images(dataset, "test", data),
             out=out,
             epochs=epochs,
-            device=where,
+            device=torch_device,
             on_batch=progress.batch,
             on_epoch=progress.epoch,
         )
@@ -232,12 +240,13 @@ def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for heading in rows[0] if rows else ["nothing"]:
         table.add_column(heading, no_wrap=heading == "name")
     for row in rows:
-        table.add_row(*(_plain(value) for value in row.values()))
+        table.add_row(*(Text(_plain(value)) for value in row.values()))
     Console().print(table)
 
 

@@ -50,9 +50,9 @@ def scores(cells: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
     ordered = cells.sort_values("created", kind="stable")
     last = ordered.drop_duplicates(_MEASURED, keep="last")[[*_MEASURED, *_CARRIED_OUT]]
     newest = ordered.merge(last, on=[*_MEASURED, *_CARRIED_OUT])
-    told = newest[["key", "dataset", *_MEASURED, "seed", "norm", "worst_case"]]
+    labelled = newest[["key", "dataset", *_MEASURED, "seed", "norm", "worst_case"]]
     rows: list[dict[str, object]] = []
-    for measured, part in outcomes.merge(told, on="key").groupby(_MEASURED, dropna=False):
+    for measured, part in outcomes.merge(labelled, on="key").groupby(_MEASURED, dropna=False):
         facts = dict(zip(_MEASURED, measured, strict=True))
         facts |= {"dataset": part["dataset"].iloc[0], "draws": part["seed"].nunique()}
         for metric, value, low, high, n in _metrics(part):

@@ -72,8 +72,8 @@ def run(
 ) -> list[Cell]:
     """Run every cell that the store does not hold.
 
-    All models, attacks and samples are checked before the first cell is run, and each cell is stored as soon as it is
-    finished.
+    The models, the attacks' parameters and levels, and the samples are checked before the first cell is run, and each
+    cell is stored as soon as it is finished.
 
     Args:
         cards: the models.
@@ -108,11 +108,11 @@ def run(
         "device": device_name(device),
         "versions": f"hahbench {hahbench.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
     }
-    here = samples.to(device)
+    samples_on_device = samples.to(device)
     for job in missing:
         observer.started(job)
         started = time.perf_counter()
-        outcomes = _attack_and_judge(job, here, observer)
+        outcomes = _attack_and_judge(job, samples_on_device, observer)
         seconds = time.perf_counter() - started
         store.write(
             job.cell,
@@ -156,9 +156,12 @@ def _check_trained_on(cards: Sequence[ModelCard], images: ImageSet, dataset_argu
         # The JPEG copy of a data set is another data set to measure on, but not to have been trained on.
         allowed = {images.name, images.name.removesuffix("-jpeg"), dataset_argument}
         if card.dataset is not None and card.dataset.removesuffix("-jpeg") not in allowed:
+            remedy = f"set dataset = {dataset_argument!r} in {card.argument}"
+            if not card.argument.endswith(".toml"):
+                remedy = f"write a card with base = {card.name!r} and dataset = {dataset_argument!r}"
             raise HahbenchError(
-                f"model {card.name!r} was trained on {card.dataset!r}, not on {dataset_argument!r}; to measure it "
-                f"there anyhow, write a card with base = {card.name!r} and dataset = {dataset_argument!r}"
+                f"model {card.name!r} was trained on {card.dataset!r}, not on {dataset_argument!r}; "
+                f"to measure it there anyhow, {remedy}"
             )
 
 
@@ -197,8 +200,8 @@ def _attack_and_judge(job: Job, samples: Samples, observer: Observer) -> pd.Data
             warnings.simplefilter("always")
             progress = functools.partial(observer.progress, job)
             candidates = job.attack(job.model, samples, cell.level, cell.seed, progress)
-        for doubt in doubts:
-            observer.warned(job, str(doubt.message))
+        for message in dict.fromkeys(str(doubt.message) for doubt in doubts):
+            observer.warned(job, message)
         return measure.judge(
             job.model,
             samples,

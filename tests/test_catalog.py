@@ -6,6 +6,7 @@ import pytest
 
 from hahbench import catalog
 from hahbench.errors import CatalogError, UnknownNameError
+from hahbench.models.load import build_model, model_digest
 from hahbench.registry import import_attribute
 
 
@@ -73,6 +74,7 @@ def test_a_wrong_card_names_file_key_given_and_allowed(tmp_path: Path, text: str
         ('kind = "fmn"\nnorm = "l3"', "key 'norm': 'l3'; allowed: l0, l1, l2, linf"),
         ('kind = "fmn"\nlevels = ["2/0"]', "key 'levels': '2/0'; allowed: numbers or fractions such as '8/255'"),
         ('kind = "fmn"\ndraws = 0', "key 'draws': 0; allowed: 1 or more"),
+        ('kind = "fmn"\nseed = -1', "key 'seed': -1; allowed: 0 or more"),
         ('kind = "fmn"\nseed = true', "key 'seed': True; allowed: a whole number"),
     ],
 )
@@ -140,6 +142,18 @@ def test_way_3_a_python_file(tmp_path: Path) -> None:
     assert card.name == "from-file"
     assert callable(card.loader)
     assert card.loader() == 1
+
+
+def test_a_moved_python_file_gives_the_same_model_digest(tmp_path: Path) -> None:
+    text = "import hahbench, torch\n@hahbench.register_model('{}')\ndef net():\n    return torch.nn.Flatten()\n"
+    digests = set()
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        path = write(tmp_path / folder / "own.py", text.format(f"moved-{folder}"))
+        (card,) = catalog.resolve_models(str(path), "shapes")
+        path.write_text(text.format("same"))
+        digests.add(model_digest(card, build_model(card)))
+    assert len(digests) == 1
 
 
 def test_a_python_file_may_import_what_lies_beside_it(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from hahbench import cli
 from hahbench.catalog import models
+from hahbench.data import DATASETS
 from hahbench.store import Store
 
 Run = Callable[..., tuple[int, str, str]]
@@ -64,6 +65,15 @@ def test_every_listing_comes_as_text_and_as_json(run: Run, listing: str) -> None
     assert all(row["name"] in text for row in rows)
 
 
+def test_a_broken_data_set_does_not_hide_the_others(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DATASETS, "_entries", {**DATASETS._entries, "broken": "no_such_module:load"})
+    code, out, _ = run("datasets", "--json")
+    what = {row["name"]: row["what"] for row in json.loads(out)}
+    assert code == 0
+    assert what["broken"].startswith("cannot be used: 'no_such_module:load' cannot be imported")
+    assert what["shapes"].startswith("Drawn by hahbench itself")
+
+
 def test_run_gives_its_scores_as_json(run: Run, clean_suite: Path, tmp_path: Path) -> None:
     code, out, _ = run("run", clean_suite, "--store", tmp_path / "store", "--json")
     assert code == 0
@@ -90,15 +100,14 @@ def test_a_model_is_not_measured_on_a_data_set_it_was_not_trained_on(
     assert "model 'shapes/Standard' was trained on 'shapes', not on 'cifar10'" in error
 
 
-def test_train_then_run(run: Run, clean_suite: Path, tmp_path: Path) -> None:
-    """A data set of one's own keeps the training short."""
-    (tmp_path / "own.py").write_text(OWN_DATA)
+def test_train_on_a_data_set_of_ones_own_then_run(run: Run, clean_suite: Path, tmp_path: Path) -> None:
+    few = f"{write(tmp_path / 'own.py', OWN_DATA)}:few-shapes"
     card = write(tmp_path / "mine.toml", 'base = "HaH"\n[params]\nwidth = 0.03')
-    run("run", clean_suite, "--model", tmp_path / "own.py")
-    code, out, error = run("train", card, "--dataset", "few-shapes", "--epochs", 1, "--out", tmp_path / "out")
+    code, out, error = run("train", card, "--dataset", few, "--epochs", 1, "--out", tmp_path / "out")
     assert code == 0, error
     assert "test accuracy" in error
-    code, out, error = run("run", clean_suite, "--model", out.strip(), "--dataset", "few-shapes", "--json")
+    arguments = ["--model", out.strip(), "--dataset", few, "--store", tmp_path / "store", "--json"]
+    code, out, error = run("run", clean_suite, *arguments)
     assert code == 0, error
     assert json.loads(out)[0]["model"] == "few-shapes/mine"
 
@@ -108,7 +117,8 @@ def test_run_then_report(run: Run, clean_suite: Path, tmp_path: Path) -> None:
     code, out, _ = run("report", "--store", tmp_path / "store", "--out", tmp_path / "out")
     assert code == 0
     written = [Path(line) for line in out.splitlines()]
-    assert {path.name for path in written} == {"leaderboard.md", "leaderboard.csv", "table1.md", "table1.csv"}
+    names = {"leaderboard.md", "leaderboard.csv", "table1.md", "table1.csv", "scores.csv"}
+    assert {path.name for path in written} == names
     assert all(path.is_file() for path in written)
 
 
@@ -178,6 +188,7 @@ BAD_INPUT: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     "n below one": (lambda tmp: ["--n", 0], "n must be in 1.."),
     "unknown data set": (lambda tmp: ["--dataset", "cifar"], "unknown data set 'cifar'; did you mean 'cifar10'?"),
     "unknown device": (lambda tmp: ["--device", "tpu"], "device 'tpu' is not available"),
+    "device that computes nothing": (lambda tmp: ["--device", "meta"], "device 'meta' is not available"),
     "a model given twice": (lambda tmp: ["--model", "Standard", "--model", "Standard"], "given twice"),
     "a store that is a file": (
         lambda tmp: ["--store", write(tmp / "file", "")],

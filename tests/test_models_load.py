@@ -66,6 +66,19 @@ def test_half_precision_weights_load_into_float32(tmp_path: Path) -> None:
     torch.testing.assert_close(loaded, model.state_dict(), rtol=1e-3, atol=1e-6)
 
 
+def test_what_float16_cannot_hold_is_stored_as_it_is(tmp_path: Path) -> None:
+    norm = nn.BatchNorm1d(2)
+    state = {"running_var": torch.tensor([1e5, 1.0]), "running_mean": torch.tensor([float("inf"), 1.0])}
+    norm.load_state_dict({**norm.state_dict(), **state})
+    path = tmp_path / "norm.safetensors"
+    card = ModelCard("norm", loader="torch.nn:BatchNorm1d", params={"num_features": 2}, weights=path)
+    save_weights(norm, path, half=True)
+    stored = safetensors.torch.load_file(path)
+    assert stored["running_var"].dtype == torch.float32
+    assert stored["running_mean"].dtype == stored["weight"].dtype == torch.float16
+    torch.testing.assert_close(load_model(card).state_dict(), norm.state_dict(), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".pth"])
 def test_a_torch_file_with_a_state_dict_loads(tmp_path: Path, suffix: str) -> None:
     model = build_model(CARD)

@@ -52,10 +52,10 @@ def test_tables_agree_where_they_overlap(accuracies: pd.DataFrame) -> None:
     ("text", "message"),
     [
         ("citation = ", "is no TOML"),
-        ("citation = 'c'", "lacks the key 'dataset'"),
-        ("citation = 'c'\ndataset = 'd'\n[t]\ncolumns = []", "lacks the key 'models'"),
+        ("citation = 'c'\nnetworks = 'n'", "lacks the key 'dataset'"),
+        ("citation = 'c'\nnetworks = 'n'\ndataset = 'd'\n[t]\ncolumns = []", "lacks the key 'models'"),
         (
-            "citation = 'c'\ndataset = 'd'\n[t]\ncolumns = [{attack = 'clean'}]\nmodels.M = [1.0, 2.0]",
+            "citation = 'c'\nnetworks = 'n'\ndataset = 'd'\n[t]\ncolumns = [{attack = 'clean'}]\nmodels.M = [1.0, 2.0]",
             "t.models.M: 2 numbers for 1 columns",
         ),
     ],

@@ -378,3 +378,96 @@ def test_epochs_and_test_images_are_checked(tmp_path: Path) -> None:
     other = dataclasses.replace(images("test", 12), classes=("a", "b", "d"))
     with pytest.raises(DataError, match="differ in shape or classes"):
         trained(tmp_path, test=other)
+
+
+def small_card(*layers: str) -> ModelCard:
+    return dataclasses.replace(
+        CARD,
+        loader="layers_by_name:make",
+        params={"layers": list(layers)},
+        train={"cost": "standard", "epochs": 3, "batch_size": 19},
+    )
+
+
+@pytest.fixture
+def layers_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """
+from torch import nn
+LAYERS = {"linear": lambda: nn.Linear(3072, 3), "dropout": nn.Dropout, "batch norm": lambda: nn.BatchNorm1d(3072),
+          "first classes": lambda: nn.Unflatten(1, (3, 1024)), "mean": lambda: nn.AvgPool1d(1024)}
+def make(layers):
+    return nn.Sequential(nn.Flatten(), *(LAYERS[layer]() for layer in layers), nn.Flatten())
+"""
+    (tmp_path / "layers_by_name.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "layers_by_name", raising=False)
+
+
+@pytest.mark.usefixtures("layers_by_name")
+def test_a_training_with_dropout_resumes_to_the_same_result(tmp_path: Path) -> None:
+    card = small_card("dropout", "linear")
+    torch.manual_seed(1)
+    trained(tmp_path / "whole", card)
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    with pytest.raises(Stop):
+        trained(tmp_path / "stopped", card, on_epoch=stop_after(1))
+    trained(tmp_path / "stopped", card)
+    assert_same_result(tmp_path / "stopped", tmp_path / "whole")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.usefixtures("layers_by_name")
+@pytest.mark.parametrize(
+    ("layers", "raised"),
+    [
+        (("first classes", "mean"), "ValueError: optimizer got an empty parameter list"),
+        (("batch norm", "linear"), "ValueError: Expected more than 1 value per channel when training, got input size"),
+    ],
+    ids=["no parameters", "a last batch of one image"],
+)
+def test_what_cannot_be_trained_is_said_in_one_line(layers: tuple[str, ...], raised: str, tmp_path: Path) -> None:
+    with pytest.raises(HahbenchError) as error:
+        trained(tmp_path / "out", small_card(*layers))
+    message = one_line(error)
+    assert message.startswith(f"training 'tiny/HaH': epoch 1 raised {raised}")
+    assert message.endswith("; the epochs finished before are kept")
+
+
+@pytest.mark.usefixtures("layers_by_name")
+@pytest.mark.parametrize(
+    ("raised", "expected", "message"),
+    [
+        (
+            RuntimeError("out of\nmemory"),
+            HahbenchError,
+            "training 'tiny/HaH': epoch 3 raised RuntimeError: out of memory; the epochs finished before are kept",
+        ),
+        (KeyboardInterrupt("by hand"), KeyboardInterrupt, "by hand"),
+    ],
+    ids=["error", "interrupt"],
+)
+def test_the_epochs_before_a_model_that_raises_are_kept(
+    raised: BaseException, expected: type[BaseException], message: str, tmp_path: Path
+) -> None:
+    card = small_card("dropout", "linear")
+    trained(tmp_path / "whole", card)
+    epochs_done = 0
+
+    def count(row: EpochRow) -> None:
+        nonlocal epochs_done
+        epochs_done = row.epoch
+
+    def fail_in_the_third_epoch(module: torch.nn.Module, _inputs: Any) -> None:
+        if epochs_done == 2:
+            raise raised
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(fail_in_the_third_epoch)
+    try:
+        with pytest.raises(expected, match=f"^{message}$"):
+            trained(tmp_path / "out", card, on_epoch=count)
+    finally:
+        hook.remove()
+    assert log(tmp_path / "out")["epoch"].tolist() == [1, 2]
+    trained(tmp_path / "out", card)
+    assert_same_result(tmp_path / "out", tmp_path / "whole")

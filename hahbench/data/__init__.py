@@ -1,7 +1,7 @@
 """Data sets: name to loader.
 
 A data set of one's own, with images of any size, is a function that returns an ``ImageSet``. It is registered through
-the entry-point group ``hahbench.datasets``, or in the Python file that registers the models::
+the entry-point group ``hahbench.datasets``, or in a Python file, and then named ``file.py:digits``::
 
     import torch
     from hahbench.data import ImageSet, register_dataset
@@ -19,11 +19,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from hahbench.catalog import run_python_file
 from hahbench.data.base import DatasetLoader, ImageSet, Split
 from hahbench.errors import DataError, HahbenchError
 from hahbench.registry import Registry, one_line
 
-__all__ = ["DATASETS", "DatasetLoader", "ImageSet", "Split", "load_images", "register_dataset"]
+__all__ = ["DATASETS", "DatasetLoader", "ImageSet", "Split", "find_dataset", "load_images", "register_dataset"]
 
 DATASETS: Registry[DatasetLoader] = Registry("data set", "hahbench.datasets")
 DATASETS.register("cifar10", "hahbench.data.cifar10:load")
@@ -44,6 +45,22 @@ def register_dataset(name: str) -> Callable[[DatasetLoader], DatasetLoader]:
     return register
 
 
+def find_dataset(name: str) -> DatasetLoader:
+    """The loader of the data set with this name.
+
+    Args:
+        name: a registered name, or ``PATH.py:NAME``, a name that this Python file registers.
+
+    Raises:
+        UnknownNameError: nothing is registered under the name.
+        CatalogError: the Python file is missing or raises.
+    """
+    path, separator, registered = name.rpartition(".py:")
+    if separator:
+        run_python_file(Path(f"{path}.py"))
+    return DATASETS[registered]
+
+
 def load_images(name: str, split: Split, path: Path | None) -> ImageSet:
     """One split of the data set with this name, read from ``path`` where it needs one.
 
@@ -51,7 +68,7 @@ def load_images(name: str, split: Split, path: Path | None) -> ImageSet:
         UnknownNameError: nothing is registered under the name.
         DataError: the loader raises, or returns something else than an ``ImageSet``.
     """
-    loader = DATASETS[name]
+    loader = find_dataset(name)
     try:
         images = loader(split, path)
     except HahbenchError:

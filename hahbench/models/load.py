@@ -67,7 +67,7 @@ def save_weights(model: nn.Module, path: Path, *, half: bool = False) -> str:
     Args:
         model: the model.
         path: of the file; its folder is made when it is missing.
-        half: store floating-point tensors as float16.
+        half: store floating-point tensors as float16, those aside that hold values beyond its range.
 
     Returns:
         The SHA-256 of the file, 64 hexadecimal digits.
@@ -80,9 +80,13 @@ def save_weights(model: nn.Module, path: Path, *, half: bool = False) -> str:
         raise ModelError(f"weights {path}: suffix {path.suffix!r}; allowed: .safetensors")
     tensors = {}
     for name, tensor in model.state_dict().items():
-        dtype = torch.float16 if half and tensor.is_floating_point() else tensor.dtype
         # Tensors that share memory may not be stored together, hence the copy.
-        tensors[name] = tensor.detach().to("cpu", dtype, copy=True, memory_format=torch.contiguous_format)
+        stored = tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        if half and stored.is_floating_point():
+            narrow = stored.half()
+            if torch.equal(narrow.isfinite(), stored.isfinite()):
+                stored = narrow
+        tensors[name] = stored
     content = safetensors.torch.save(tensors)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
@@ -109,7 +113,9 @@ def model_digest(card: ModelCard, model: nn.Module) -> str:
     settings = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(model))
     # The loader goes first: of two files with the same module name, it alone still knows its own.
     sources = _sources([_loader(card), *(cls for module in model.modules() for cls in type(module).__mro__)])
-    return digest(tensors.hexdigest(), _loader_name(card), dict(card.params), settings, sources)
+    # Without the name of the loader's module, which for a user's file holds its path.
+    loader = _loader_name(card).partition(":")[2]
+    return digest(tensors.hexdigest(), loader, dict(card.params), settings, sorted(sources.values()))
 
 
 def check_classifier(model: nn.Module, images: Tensor, classes: int, name: str) -> None:
@@ -198,7 +204,8 @@ def _sources(definitions: Iterable[Any]) -> dict[str, str]:
         try:
             sources[module] = _code(Path(inspect.getsourcefile(inspect.unwrap(definition)) or ""))
         except (OSError, TypeError, ValueError, SyntaxError):
-            sources[f"{module}.{getattr(definition, '__qualname__', '')}"] = ""
+            name = f"{module}.{getattr(definition, '__qualname__', '')}"
+            sources[name] = name
     return sources
 
 

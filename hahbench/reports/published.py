@@ -21,12 +21,14 @@ class Published:
 
     Attributes:
         citation: the paper.
+        networks: what the paper measured, in a sentence.
         dataset: the name of the data set that they were measured on.
         accuracies: a row per number, with the columns ``table``, ``model``, ``attack``, ``level`` and ``published``, in
             [0, 1]. ``level`` is NaN without perturbation, and where the paper averages over levels.
     """
 
     citation: str
+    networks: str
     dataset: str
     accuracies: pd.DataFrame
 
@@ -39,7 +41,7 @@ def read_published(path: Path) -> Published:
     """
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-        citation, dataset = given.pop("citation"), given.pop("dataset")
+        citation, networks, dataset = (given.pop(key) for key in ("citation", "networks", "dataset"))
         rows = [row for name, table in given.items() for row in _rows(path, name, table)]
     except OSError as error:
         raise CatalogError(f"{path}: cannot be read: {error.strerror}") from error
@@ -47,7 +49,8 @@ def read_published(path: Path) -> Published:
         raise CatalogError(f"{path}: is no TOML: {error}") from error
     except KeyError as error:
         raise CatalogError(f"{path}: lacks the key {error}") from None
-    return Published(citation, dataset, pd.DataFrame(rows, columns=["table", "model", "attack", "level", "published"]))
+    columns = ["table", "model", "attack", "level", "published"]
+    return Published(citation, networks, dataset, pd.DataFrame(rows, columns=columns))
 
 
 def _rows(path: Path, name: str, table: dict[str, Any]) -> list[tuple[str, str, str, float, float]]:

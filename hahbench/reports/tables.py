@@ -135,7 +135,9 @@ def as_text(scored: pd.DataFrame, left: Mapping[str, str], right: Mapping[str, s
 
 
 def _fact_text(fact: str | int) -> str:
-    return display.escape(fact) if isinstance(fact, str) else f"{fact:,}"
+    if isinstance(fact, str):
+        return display.escape(fact)
+    return "" if pd.isna(fact) else f"{fact:,}"
 
 
 def _cell_text(cell: Mapping[Hashable, Any]) -> str:

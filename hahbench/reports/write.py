@@ -24,7 +24,9 @@ _EXPLAINED = {
 
 
 def write_reports(cells: pd.DataFrame, outcomes: pd.DataFrame, out: Path, *, store: Path, command: str) -> list[Path]:
-    """Write ``leaderboard`` and ``table1``, each as .md and .csv, into a folder per data set, such as ``cifar10-n500``.
+    """Write what the store holds into a folder per data set, such as ``cifar10-n500``.
+
+    Each gets ``leaderboard`` and ``table1``, as .md and .csv, and ``scores.csv`` with every score there is.
 
     Args:
         cells: as the store gives them.
@@ -46,23 +48,32 @@ def write_reports(cells: pd.DataFrame, outcomes: pd.DataFrame, out: Path, *, sto
     for folder, part in _by_folder(cells):
         newest = part.sort_values("created", kind="stable").iloc[-1]
         models, scores = models_in(part), scored[scored["data_digest"] == newest["data_digest"]]
-        place = ["--dataset", newest["dataset_argument"], *(["--data", "PATH"] if newest["from_path"] else [])]
-        measure = [*place, "--n", str(newest["n"]), "--store", str(store)]
+        data_arguments = ["--dataset", newest["dataset_argument"], *(["--data", "PATH"] if newest["from_path"] else [])]
+        run_arguments = [*data_arguments, "--n", str(newest["n"]), "--store", str(store)]
         published = paper if newest["dataset_argument"] == paper.dataset else None
 
         board = leaderboard(models, scores)
         facts = board.assign(digest=board["model_digest"].str[:8], samples=newest["n"])
         after = {"Parameters": "parameters", "Digest": "digest", "n": "samples"}
         text = as_text(facts, {"Rank": "rank", "Model": "display"}, after)
-        page = _page("Leaderboard", text, _caption(newest, part, board, None, command), _missing(board, place, measure))
+        page = _page(
+            "Leaderboard",
+            text,
+            _caption(newest, part, board, None, command),
+            _missing(board, data_arguments, run_arguments),
+        )
         paths += _write(out / folder / "leaderboard", page, board.drop(columns=["model_argument", "title"]))
 
         table = paper_table(TABLE1, models, scores, published)
-        text = as_text(table, {"Model": "display"}, {})
+        text = as_text(table, {"Model": "display"}, {"Parameters": "parameters"})
         page = _page(
-            TABLE1.title, text, _caption(newest, part, table, published, command), _missing(table, place, measure)
+            TABLE1.title,
+            text,
+            _caption(newest, part, table, published, command),
+            _missing(table, data_arguments, run_arguments),
         )
-        paths += _write(out / folder / TABLE1.name, page, table.drop(columns=["model_argument", "parameters", "title"]))
+        paths += _write(out / folder / TABLE1.name, page, table.drop(columns=["model_argument", "title"]))
+        paths.append(_write_csv(out / folder / "scores.csv", scores))
     return paths
 
 
@@ -85,23 +96,23 @@ def _caption(
     ]
     lines += [f"- {_EXPLAINED[metric]}" for metric in shown["metric"].unique()]
     if published:
-        lines.append(f'- After "paper": {escape(published.citation)}.')
+        lines.append(f'- After "paper": {escape(published.citation)}. {escape(published.networks)}')
     return "\n".join([*lines, f"- Made with hahbench {__version__} by:"]) + f"\n\n  {_code(command)}"
 
 
-def _missing(shown: pd.DataFrame, place: list[str], measure: list[str]) -> str:
+def _missing(shown: pd.DataFrame, data_arguments: list[str], run_arguments: list[str]) -> str:
     absent = shown[shown["value"].isna()]
-    suites = {attack: _suite_with(attack) for attack in absent["attack"].unique()}
-    absent = absent.assign(suite=absent["attack"].map(suites))
+    suite_of = {attack: _suite_with(attack) for attack in absent["attack"].unique()}
+    absent = absent.assign(suite=absent["attack"].map(suite_of))
     paragraphs = []
     for (name, argument, digest, suite), titles in absent.groupby(
         ["display", "model_argument", "model_digest", "suite"], sort=False
     )["title"]:
-        commands = [["run", suite, "--model", argument, *measure]]
+        commands = [["run", suite, "--model", argument, *run_arguments]]
         if not digest:
             # A model of the paper that nobody has measured has no weights yet.
             trained = (Path("trained") / f"{argument}.toml").as_posix()
-            commands = [["train", argument, *place], ["run", suite, "--model", trained, *measure]]
+            commands = [["train", argument, *data_arguments], ["run", suite, "--model", trained, *run_arguments]]
         paragraphs.append(f"{escape(str(name))}: {escape('; '.join(titles))}")
         paragraphs.append("\n".join(_code(shlex.join(["hahbench", *map(str, command)])) for command in commands))
     return "\n\n".join(["## Missing", *paragraphs]) if paragraphs else ""
@@ -126,6 +137,10 @@ def _write(stem: Path, page: str, numbers: pd.DataFrame) -> list[Path]:
     markdown, csv = stem.with_name(f"{stem.name}.md"), stem.with_name(f"{stem.name}.csv")
     with replacing(markdown) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    with replacing(csv) as temporary:
+    return [markdown, _write_csv(csv, numbers)]
+
+
+def _write_csv(path: Path, numbers: pd.DataFrame) -> Path:
+    with replacing(path) as temporary:
         numbers.to_csv(temporary, index=False, lineterminator="\n")
-    return [markdown, csv]
+    return path

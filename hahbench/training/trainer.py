@@ -19,6 +19,7 @@ from hahbench.atomic import replacing
 from hahbench.data.base import ImageSet
 from hahbench.errors import DataError, HahbenchError
 from hahbench.models.load import build_model, check_classifier, save_weights
+from hahbench.registry import one_line
 from hahbench.spec import ModelCard, digest
 from hahbench.training.augment import augment
 from hahbench.training.card import card_toml, trained_card
@@ -44,7 +45,8 @@ def train(
     After each epoch a checkpoint is written, from which a training that was killed goes on when it is started again; on
     the CPU with the same number of threads its result is the same, bit for bit, as without the interruption.
     Written to ``out``, under the card's name with what is unsafe in a file name replaced by ``-``: ``.log.csv`` (a row
-    an epoch, the fields of :class:`EpochRow`), ``.safetensors`` (float16) and ``.toml``, the card of the trained model.
+    an epoch, the fields of :class:`EpochRow`), ``.safetensors`` (float16 where its range suffices) and ``.toml``,
+    the card of the trained model.
 
     Args:
         card: what to train. Its weights, if any, are not used.
@@ -65,8 +67,8 @@ def train(
         ModelError: the model cannot be built, does not map the images to a logit for each class, or lacks the HaH
             blocks that the recipe's cost needs.
         HahbenchError: ``out`` cannot be written or has too little room, holds the trained model already, or holds the
-            checkpoint of another training; no card file can name the loader or hold the params; or the loss is not
-            finite.
+            checkpoint of another training; no card file can name the loader or hold the params; the loss is not finite;
+            or the model or the optimiser raises.
     """
     recipe = Recipe.from_card(card)
     if epochs is not None:
@@ -107,7 +109,8 @@ class _Training:
             model = build_model(card).eval()
         check_classifier(model, dataset.first(1).images, len(dataset.classes), card.name)
         self.model = model.to(device).to(memory_format=torch.channels_last)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=recipe.lr, fused=True)
+        with self._errors_in_one_line():
+            self.optimizer = torch.optim.Adam(self.model.parameters(), lr=recipe.lr, fused=True)
         milestones = [round(fraction * recipe.epochs) for fraction in recipe.milestones]
         self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, milestones)
 
@@ -141,37 +144,54 @@ class _Training:
         """One pass over the training images and one over the test images."""
         began = time.perf_counter()
         recipe, epoch = self.recipe, len(self.rows)
-        # A generator for each epoch: a resumed training draws what an uninterrupted one draws.
-        generator = Generator().manual_seed(int(digest(recipe.seed, epoch)[:15], 16))
+        # A seed for each epoch: a resumed training draws what an uninterrupted one draws.
+        seed = int(digest(recipe.seed, epoch)[:15], 16)
+        generator = Generator().manual_seed(seed)
         batches = torch.split(torch.randperm(len(self.dataset), generator=generator), recipe.batch_size)
         lr = float(self.scheduler.get_last_lr()[0])
-        total_loss = 0.0
-        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        total_loss, correct = 0.0, 0
         self.model.train()
-        for number, rows in enumerate(batches, start=1):
-            images = _pixels(augment(self.dataset.images[rows].to(self.device), generator))
-            labels = self.dataset.labels[rows].to(self.device)
-            loss, logits = recipe.cost(self.model, images, labels, generator)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise HahbenchError(
-                    f"training {self.card.name!r}: the loss is {value} in epoch {epoch + 1}, batch {number}; "
-                    f"try a smaller train.lr than {recipe.lr:g}"
-                )
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            total_loss += value * len(rows)
-            right = (logits.argmax(1) == labels).sum()
-            correct += right
-            if on_batch is not None:
-                on_batch((epoch + number / len(batches)) / recipe.epochs, value, right.item() / len(rows))
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            # The model may draw from the global generator, as dropout does.
+            torch.manual_seed(seed)
+            for number, rows in enumerate(batches, start=1):
+                with self._errors_in_one_line():
+                    images = _pixels(augment(self.dataset.images[rows].to(self.device), generator))
+                    labels = self.dataset.labels[rows].to(self.device)
+                    loss, logits = recipe.cost(self.model, images, labels, generator)
+                    value = loss.item()
+                    if not math.isfinite(value):
+                        raise HahbenchError(
+                            f"training {self.card.name!r}: the loss is {value} in epoch {epoch + 1}, batch {number}; "
+                            f"try a smaller train.lr than {recipe.lr:g}"
+                        )
+                    self.optimizer.zero_grad()
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    self.optimizer.step()
+                    right = int((logits.argmax(1) == labels).sum())
+                total_loss += value * len(rows)
+                correct += right
+                if on_batch is not None:
+                    on_batch((epoch + number / len(batches)) / recipe.epochs, value, right / len(rows))
+            with self._errors_in_one_line():
+                test_accuracy = _accuracy(self.model, self.test, self.device)
         self.scheduler.step()
         size = len(self.dataset)
-        test_accuracy = _accuracy(self.model, self.test, self.device)
         seconds = time.perf_counter() - began
-        row = EpochRow(epoch + 1, lr, total_loss / size, int(correct) / size, test_accuracy, seconds)
+        row = EpochRow(epoch + 1, lr, total_loss / size, correct / size, test_accuracy, seconds)
         self.rows = (*self.rows, row)
+
+    @contextmanager
+    def _errors_in_one_line(self) -> Iterator[None]:
+        try:
+            yield
+        except HahbenchError:
+            raise
+        except Exception as error:
+            raise HahbenchError(
+                f"training {self.card.name!r}: epoch {len(self.rows) + 1} raised {one_line(error)}; "
+                "the epochs finished before are kept"
+            ) from error
 
 
 def _train(
