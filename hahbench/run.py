@@ -73,7 +73,7 @@ def run(
     """Run every cell that the store does not hold.
 
     The models, the attacks' parameters and levels, and the samples are checked before the first cell is run, and each
-    cell is stored as soon as it is finished.
+    cell is stored as soon as it is finished. Several runs may share a store, and so the work.
 
     Args:
         cards: the models.
@@ -110,6 +110,10 @@ def run(
     }
     samples_on_device = samples.to(device)
     for job in missing:
+        if job.cell in store:
+            # Another run on the same store was faster.
+            observer.finished(job, store.read([job.cell])[1], 0.0)
+            continue
         observer.started(job)
         started = time.perf_counter()
         outcomes = _attack_and_judge(job, samples_on_device, observer)
