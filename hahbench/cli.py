@@ -1,4 +1,4 @@
-"""The commands. The only module that prints."""
+"""The commands. Nothing else prints, but for the progress bars that they show."""
 
 from __future__ import annotations
 

@@ -22,8 +22,7 @@ from hahbench.attacks.base import Attack
 from hahbench.data import ImageSet
 from hahbench.device import device_name
 from hahbench.errors import HahbenchError
-from hahbench.models.load import check_classifier, load_model, model_digest
-from hahbench.models.vgg import VGG
+from hahbench.models.load import check_classifier, fastest_memory_format, load_model, model_digest
 from hahbench.outcome import Samples
 from hahbench.spec import AttackSpec, Cell, ModelCard, digest
 from hahbench.store import Store
@@ -182,10 +181,7 @@ def _plan(
     for card in cards:
         model = load_model(card)
         identity = model_digest(card, model)
-        model = model.to(device).requires_grad_(False)
-        if isinstance(model, VGG):
-            # Faster on every device; other people's models may not bear it.
-            model = model.to(memory_format=torch.channels_last)
+        model = model.to(device).to(memory_format=fastest_memory_format(model)).requires_grad_(False)
         check_classifier(model, samples.images[:2].to(device), len(images.classes), card.name)
         for spec, attack in built:
             version = f"{type(attack).version}, judge {measure.VERSION}"

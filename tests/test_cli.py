@@ -112,6 +112,23 @@ def test_train_on_a_data_set_of_ones_own_then_run(run: Run, clean_suite: Path, t
     assert json.loads(out)[0]["model"] == "few-shapes/mine"
 
 
+def test_a_model_that_views_its_activations_is_run(run: Run, clean_suite: Path, tmp_path: Path) -> None:
+    """``view`` fails on activations that lie channels-last."""
+    text = """
+import torch, hahbench
+class Viewing(torch.nn.Conv2d):
+    def forward(self, x):
+        return super().forward(x).view(len(x), -1)[:, :10]
+@hahbench.register_model("viewing")
+def viewing():
+    return Viewing(3, 4, 3)
+"""
+    code, _, error = run(
+        "run", clean_suite, "--model", write(tmp_path / "view.py", text), "--store", tmp_path / "store"
+    )
+    assert code == 0, error
+
+
 def test_run_then_report(run: Run, clean_suite: Path, tmp_path: Path) -> None:
     run("run", clean_suite, "--store", tmp_path / "store")
     code, out, _ = run("report", "--store", tmp_path / "store", "--out", tmp_path / "out")

@@ -403,6 +403,23 @@ def make(layers):
     monkeypatch.delitem(sys.modules, "layers_by_name", raising=False)
 
 
+def test_a_model_that_views_its_activations_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``view`` fails on activations that lie channels-last."""
+    code = """
+from torch import nn
+class Viewing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 4, 3, stride=4), nn.Linear(256, 3)
+    def forward(self, x):
+        return self.linear(self.conv(x).view(len(x), -1))
+"""
+    (tmp_path / "viewing.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    trained(tmp_path / "out", dataclasses.replace(small_card(), loader="viewing:Viewing", params={}))
+    assert len(log(tmp_path / "out")) == 3
+
+
 @pytest.mark.usefixtures("layers_by_name")
 def test_a_training_with_dropout_resumes_to_the_same_result(tmp_path: Path) -> None:
     card = small_card("dropout", "linear")

@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 from hahbench.atomic import replacing
 from hahbench.data.base import ImageSet
 from hahbench.errors import DataError, HahbenchError
-from hahbench.models.load import build_model, check_classifier, save_weights
+from hahbench.models.load import build_model, check_classifier, fastest_memory_format, save_weights
 from hahbench.registry import one_line
 from hahbench.spec import ModelCard, digest
 from hahbench.training.augment import augment
@@ -108,7 +108,8 @@ class _Training:
             torch.manual_seed(recipe.seed)
             model = build_model(card).eval()
         check_classifier(model, dataset.first(1).images, len(dataset.classes), card.name)
-        self.model = model.to(device).to(memory_format=torch.channels_last)
+        self.memory_format = fastest_memory_format(model)
+        self.model = model.to(device).to(memory_format=self.memory_format)
         with self._errors_in_one_line():
             self.optimizer = torch.optim.Adam(self.model.parameters(), lr=recipe.lr, fused=True)
         milestones = [round(fraction * recipe.epochs) for fraction in recipe.milestones]
@@ -156,7 +157,8 @@ class _Training:
             torch.manual_seed(seed)
             for number, rows in enumerate(batches, start=1):
                 with self._errors_in_one_line():
-                    images = _pixels(augment(self.dataset.images[rows].to(self.device), generator))
+                    crops = augment(self.dataset.images[rows].to(self.device), generator)
+                    images = _pixels(crops, self.memory_format)
                     labels = self.dataset.labels[rows].to(self.device)
                     loss, logits = recipe.cost(self.model, images, labels, generator)
                     value = loss.item()
@@ -174,7 +176,7 @@ class _Training:
                 if on_batch is not None:
                     on_batch((epoch + number / len(batches)) / recipe.epochs, value, right / len(rows))
             with self._errors_in_one_line():
-                test_accuracy = _accuracy(self.model, self.test, self.device)
+                test_accuracy = _accuracy(self.model, self.test, self.device, self.memory_format)
         self.scheduler.step()
         size = len(self.dataset)
         seconds = time.perf_counter() - began
@@ -240,17 +242,17 @@ def _writing_to(out: Path) -> Iterator[None]:
         raise HahbenchError(f"{out} cannot be written: {error.strerror or error}; choose another --out") from error
 
 
-def _pixels(images: Tensor) -> Tensor:
-    return images.float().div_(255)
+def _pixels(images: Tensor, memory_format: torch.memory_format) -> Tensor:
+    return images.to(torch.float32, memory_format=memory_format).div_(255)
 
 
 @torch.no_grad()
-def _accuracy(model: nn.Module, images: ImageSet, device: torch.device) -> float:
+def _accuracy(model: nn.Module, images: ImageSet, device: torch.device, memory_format: torch.memory_format) -> float:
     model.eval()
     correct = torch.zeros((), dtype=torch.int64, device=device)
     for rows in torch.split(torch.arange(len(images)), TEST_BATCH_SIZE):
-        batch = images.images[rows].to(device, memory_format=torch.channels_last)
-        correct += (model(_pixels(batch)).argmax(1) == images.labels[rows].to(device)).sum()
+        batch = _pixels(images.images[rows].to(device), memory_format)
+        correct += (model(batch).argmax(1) == images.labels[rows].to(device)).sum()
     return int(correct) / len(images)
 
 
