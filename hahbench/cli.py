@@ -8,7 +8,7 @@ import sys
 import warnings
 from math import inf
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -128,10 +128,15 @@ def run_suite(
     data: DataPath = None,
     n: Annotated[int | None, typer.Option("--n", help="Use the first n test samples; default: the suite's.")] = None,
     store: StoreFolder = Path("results"),
+    engine: Annotated[
+        Literal["lanes", "reference"],
+        typer.Option("--engine", help="hahbench's own, or foolbox and pyautoattack to compare with."),
+    ] = "lanes",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Run a suite over models; a run that was stopped goes on where it stood."""
+    from hahbench.attacks import on_reference_engine
     from hahbench.catalog import resolve_models, resolve_suite
     from hahbench.data import find_dataset, load_images
     from hahbench.device import choose_device
@@ -140,6 +145,8 @@ def run_suite(
     from hahbench.store import Store
 
     asked, attacks = resolve_suite(suite)
+    if engine == "reference":
+        attacks = [on_reference_engine(spec) for spec in attacks]
     dataset_argument = dataset or asked.dataset
     cards = [card for name in model or asked.models for card in resolve_models(name, dataset_argument)]
     # All that can be wrong before the images are read, which may take a download.

@@ -28,3 +28,12 @@ def choose_device(name: str) -> torch.device:
 def device_name(device: torch.device) -> str:
     """What results say of the device, such as ``NVIDIA H200`` or ``cpu``."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for products of bfloat16 numbers."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    # These are private, and absent from older versions.
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(check is not None and check() for check in checks)

@@ -59,9 +59,10 @@ def judge(
     Raises:
         HahbenchError: the candidates have another shape than the samples.
     """
-    if candidates.images.shape != samples.images.shape or len(candidates.queries) != len(samples):
+    told = {len(told) for told in (candidates.forwards, candidates.backwards, candidates.member, candidates.step)}
+    if candidates.images.shape != samples.images.shape or told != {len(samples)}:
         raise HahbenchError(
-            f"the attack returned images {tuple(candidates.images.shape)} and {len(candidates.queries)} query counts "
+            f"the attack returned images {tuple(candidates.images.shape)} and tells of {sorted(told)} samples "
             f"for images {tuple(samples.images.shape)}"
         )
     model.eval()
@@ -79,11 +80,17 @@ def judge(
         columns["adv_pred"].append(adv_pred)
         for name, value in norms.items():
             columns[name].append(np.select([already_wrong, adv_pred == labels], [0.0, np.inf], value))
+    found = {name: np.concatenate(parts) for name, parts in columns.items()}
+    labels = samples.labels.cpu().numpy()
+    broken = (found["clean_pred"] == labels) & (found["adv_pred"] != labels)
     return outcome_frame(
         index=samples.index.cpu().numpy(),
-        label=samples.labels.cpu().numpy(),
-        **{name: np.concatenate(parts) for name, parts in columns.items()},
-        queries=candidates.queries.cpu().numpy(),
+        label=labels,
+        **found,
+        member=np.where(broken, np.array(candidates.member, dtype=object), ""),
+        step=np.where(broken, candidates.step.cpu().numpy(), -1),
+        forwards=candidates.forwards.cpu().numpy(),
+        backwards=candidates.backwards.cpu().numpy(),
         seconds=np.full(len(samples), seconds / len(samples)),
     )
 

@@ -26,8 +26,12 @@ SCORE_COLUMNS: dict[str, str] = {
     "high": "float64",
     "n": "int64",
     "draws": "int64",
+    "verdict": "str",
 }
-"""The columns of a score table. ``value`` has the 95 % interval [``low``, ``high``]; ``draws`` were pooled."""
+"""The columns of a score table. ``value`` has the 95 % interval [``low``, ``high``]; ``draws`` were pooled.
+
+``verdict`` is ``ok`` where nothing speaks against a robust accuracy, else ``suspect:`` and why; empty for other scores.
+"""
 
 _CARRIED_OUT = ["kind", "norm", "params", "attack_version"]
 _MEASURED = ["data_digest", "model", "model_digest", "attack", "level"]
@@ -50,11 +54,13 @@ def scores(cells: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
     ordered = cells.sort_values("created", kind="stable")
     last = ordered.drop_duplicates(_MEASURED, keep="last")[[*_MEASURED, *_CARRIED_OUT]]
     newest = ordered.merge(last, on=[*_MEASURED, *_CARRIED_OUT])
-    labelled = newest[["key", "dataset", *_MEASURED, "seed", "norm", "worst_case"]]
+    labelled = newest[["key", "dataset", *_MEASURED, "seed", "norm", "worst_case", "verdict"]]
     rows: list[dict[str, object]] = []
     for measured, part in outcomes.merge(labelled, on="key").groupby(_MEASURED, dropna=False):
         facts = dict(zip(_MEASURED, measured, strict=True))
         facts |= {"dataset": part["dataset"].iloc[0], "draws": part["seed"].nunique()}
+        # Of several draws the one that raises doubts counts: "suspect" sorts after "ok" and "".
+        facts["verdict"] = part["verdict"].max()
         for metric, value, low, high, n in _metrics(part):
             rows.append({**facts, "metric": metric, "value": value, "low": low, "high": high, "n": n})
     return pd.DataFrame(rows, columns=list(SCORE_COLUMNS)).astype(SCORE_COLUMNS)

@@ -21,15 +21,20 @@ OUTCOME_COLUMNS: dict[str, str] = {
     "l1": "float64",
     "l2": "float64",
     "linf": "float64",
-    "queries": "float64",
+    "member": "str",
+    "step": "int64",
+    "forwards": "int64",
+    "backwards": "int64",
     "seconds": "float64",
 }
 """The columns of an outcome table, a row per sample.
 
 ``index`` is the sample's position in the test set. ``adv_pred`` is the prediction on the perturbed image. The four
 norms are those of the perturbation that broke the sample, in pixel values of [0, 1]: 0 where the model was already
-wrong, infinity where it was not broken. ``queries`` are forward passes, ``seconds`` wall time, both averaged over the
-batch where the attack does not report them per sample.
+wrong, infinity where it was not broken. ``member`` is the part of the attack that broke the sample, such as
+``square``, and ``step`` the step at which it did, counted from 1 in its last restart; empty and -1 where nothing broke
+it. ``forwards`` and ``backwards`` are passes of the model, -1 where the attack does not tell. ``seconds`` is wall time,
+averaged over the samples.
 """
 
 
@@ -64,11 +69,29 @@ class Candidates:
 
     Attributes:
         images: (N, C, H, W), the perturbed images, in the order of the samples; the clean image where it found nothing.
-        queries: (N,) float64, forward passes spent on each sample.
+        forwards: (N,) int64, forward passes spent on each sample; -1 where the attack does not tell.
+        backwards: (N,) int64, backward passes likewise.
+        member: N names of the parts of the attack that say they broke the sample; empty where none does.
+        step: (N,) int64, at which it did, from 1; -1 where none does.
     """
 
     images: Tensor
-    queries: Tensor
+    forwards: Tensor
+    backwards: Tensor
+    member: list[str]
+    step: Tensor
+
+    @classmethod
+    def untold(cls, images: Tensor, *, forwards: int | Tensor = -1, backwards: int | Tensor = -1) -> Candidates:
+        """The candidates of an attack that does not tell how it came to them."""
+        unknown = torch.full((len(images),), -1)
+        return cls(
+            images,
+            unknown.new_zeros(len(images)) + forwards,
+            unknown.new_zeros(len(images)) + backwards,
+            [""] * len(images),
+            unknown,
+        )
 
 
 def outcome_frame(**columns: np.ndarray) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import functools
 import platform
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import pandas as pd
@@ -19,10 +19,12 @@ import hahbench
 from hahbench import measure
 from hahbench.attacks import build_attack
 from hahbench.attacks.base import Attack
+from hahbench.attacks.diagnostics import diagnose
 from hahbench.data import ImageSet
 from hahbench.device import device_name
 from hahbench.errors import HahbenchError
-from hahbench.models.load import check_classifier, fastest_memory_format, load_model, model_digest
+from hahbench.models.load import check_classifier, load_model, model_digest
+from hahbench.models.prepare import prepare
 from hahbench.outcome import Samples
 from hahbench.spec import AttackSpec, Cell, ModelCard, digest
 from hahbench.store import Store
@@ -30,11 +32,12 @@ from hahbench.store import Store
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One cell with what it takes to run it."""
+    """One cell with what it takes to run it: the model for the judge, and the same prepared for the attack."""
 
     cell: Cell
     card: ModelCard
     model: nn.Module
+    prepared: nn.Module
     attack: Attack
 
 
@@ -117,6 +120,9 @@ def run(
         started = time.perf_counter()
         outcomes = _attack_and_judge(job, samples_on_device, observer)
         seconds = time.perf_counter() - started
+        verdict = _verdict(job, samples_on_device, outcomes, {other.card.name: other.prepared for other in jobs})
+        if verdict not in ("", "ok"):
+            observer.warned(job, verdict)
         store.write(
             job.cell,
             outcomes,
@@ -127,6 +133,7 @@ def run(
                 "reference": job.card.reference,
                 "parameters": sum(parameter.numel() for parameter in job.model.parameters()),
                 "worst_case": job.attack.worst_case,
+                "verdict": verdict,
                 "seconds": seconds,
                 "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             },
@@ -181,14 +188,16 @@ def _plan(
     for card in cards:
         model = load_model(card)
         identity = model_digest(card, model)
-        model = model.to(device).to(memory_format=fastest_memory_format(model)).requires_grad_(False)
-        check_classifier(model, samples.images[:2].to(device), len(images.classes), card.name)
+        model = model.to(device).requires_grad_(False)
+        few = samples.images[:4].to(device)
+        check_classifier(model, few, len(images.classes), card.name)
+        prepared = prepare(model, few)
         for spec, attack in built:
             version = f"{type(attack).version}, judge {measure.VERSION}"
             for level in spec.levels or (None,):
                 for draw in range(spec.draws):
                     cell = Cell(card.name, identity, data_digest, spec, version, level, spec.seed + draw)
-                    jobs.setdefault(cell.key, Job(cell, card, model, attack))
+                    jobs.setdefault(cell.key, Job(cell, card, model, prepared, attack))
     return list(jobs.values())
 
 
@@ -199,7 +208,7 @@ def _attack_and_judge(job: Job, samples: Samples, observer: Observer) -> pd.Data
         with warnings.catch_warnings(record=True) as doubts:
             warnings.simplefilter("always")
             progress = functools.partial(observer.progress, job)
-            candidates = job.attack(job.model, samples, cell.level, cell.seed, progress)
+            candidates = job.attack(job.prepared, samples, cell.level, cell.seed, progress)
         for message in dict.fromkeys(str(doubt.message) for doubt in doubts):
             observer.warned(job, message)
         return measure.judge(
@@ -218,3 +227,17 @@ def _attack_and_judge(job: Job, samples: Samples, observer: Observer) -> pd.Data
             f"model {cell.model!r} under attack {cell.attack.name!r}: {type(error).__name__}: {error}; "
             "the cells finished before are kept"
         ) from error
+
+
+def _verdict(job: Job, samples: Samples, outcomes: pd.DataFrame, models: Mapping[str, nn.Module]) -> str:
+    """``ok``, or what speaks against the robust accuracy; empty for attacks that are bounded by no epsilon."""
+    cell, norm = job.cell, job.cell.attack.norm
+    if not job.attack.worst_case or norm is None or norm == "l0" or cell.level is None:
+        return ""
+    others = {name: model for name, model in models.items() if name != cell.model}
+    try:
+        reasons = diagnose(job.model, samples, outcomes, norm=norm, epsilon=cell.level, seed=cell.seed, others=others)
+    except Exception as error:
+        # What the attack found must not be lost over a probe.
+        reasons = [f"the diagnostics raised {type(error).__name__}: {error}"]
+    return f"suspect: {'; '.join(reasons)}" if reasons else "ok"

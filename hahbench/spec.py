@@ -12,6 +12,9 @@ from typing import Any, Literal, get_args
 Norm = Literal["l0", "l1", "l2", "linf"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
 
+REFERENCE = "-reference"
+"""Ends the names and kinds of attacks that a library carries out, for comparison with hahbench's own."""
+
 
 def digest(*parts: object) -> str:
     """SHA-256, as 64 hexadecimal digits, of JSON-serialisable ``parts`` in canonical form."""

@@ -20,7 +20,7 @@ from hahbench.errors import StoreError
 from hahbench.outcome import OUTCOME_COLUMNS
 from hahbench.spec import Cell
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the file layout; raised with every change of the columns."""
 
 CELL_COLUMNS: dict[str, str] = {
@@ -44,6 +44,7 @@ CELL_COLUMNS: dict[str, str] = {
     "level": "float64",
     "seed": "int64",
     "worst_case": "bool",
+    "verdict": "str",
     "model_digest": "str",
     "seconds": "float64",
     "device": "str",
@@ -52,7 +53,8 @@ CELL_COLUMNS: dict[str, str] = {
 }
 """What a file says of its cell. ``model_argument`` and ``dataset_argument`` are what ``--model`` and ``--dataset`` were
 given, ``from_path`` whether ``--data`` was; ``dataset`` is the name that the data set gives itself, ``n`` the number of
-samples; ``level`` is NaN and ``norm`` empty for attacks without one; ``params`` is JSON."""
+samples; ``level`` is NaN and ``norm`` empty for attacks without one; ``params`` is JSON; ``verdict`` is
+``ok``, ``suspect:`` and why the robust accuracy may be overstated, or empty where there is none to examine."""
 
 _METADATA = b"hahbench"
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
-from hahbench.attacks import ATTACK_KINDS, build_attack
+from hahbench.attacks import ATTACK_KINDS, build_attack, on_reference_engine
 from hahbench.attacks.autoattack import AutoAttack
 from hahbench.attacks.fmn import FastMinimumNorm
+from hahbench.attacks.reference.pyautoattack import PyAutoAttack
 from hahbench.errors import HahbenchError
 from hahbench.spec import AttackSpec, Norm
 
@@ -21,6 +23,15 @@ def test_parameters_reach_the_attack() -> None:
     assert build_attack(spec) == AutoAttack("linf", ("apgd-ce", "square"))
 
 
+def test_the_reference_engine_carries_out_the_same_attack_under_another_name() -> None:
+    spec = AttackSpec("b", "autoattack", "linf", (0.1,), {"members": ["apgd-ce"]}, seed=3)
+    by_library = on_reference_engine(spec)
+    assert by_library == dataclasses.replace(spec, name="b-reference", kind="autoattack-reference")
+    assert build_attack(by_library) == PyAutoAttack("linf", ("apgd-ce",))
+    noise = AttackSpec("noise", "gaussian-noise", levels=(0.1,))
+    assert on_reference_engine(noise) is noise
+
+
 def test_a_whole_number_is_a_number() -> None:
     attack = build_attack(AttackSpec("a", "fmn", "l1", params={"max_stepsize": 2}))
     assert repr(attack.max_stepsize) == "2.0"  # type: ignore[attr-defined]
@@ -31,7 +42,7 @@ def test_a_whole_number_is_a_number() -> None:
     [
         ("fnm", "l2", {}, r"unknown attack kind 'fnm'; did you mean 'fmn'\?"),
         ("fmn", "l2", {"step": 1}, r"attack 'mine' \(kind 'fmn'\): unknown parameter 'step'; did you mean 'steps'\?"),
-        ("fmn", "l2", {"norm": "l1"}, "unknown parameter 'norm'; allowed: gamma, max_stepsize, steps"),
+        ("fmn", "l2", {"norm": "l1"}, "unknown parameter 'norm'; allowed: batch_size, gamma, max_stepsize, steps"),
         ("clean", None, {"steps": 1}, "unknown parameter 'steps'; allowed: nothing"),
         ("fmn", "l2", {"steps": 1.5}, "steps = 1.5 is not allowed; it must be a whole number"),
         ("fmn", "l2", {"steps": True}, "steps = True is not allowed; it must be a whole number"),
@@ -39,11 +50,13 @@ def test_a_whole_number_is_a_number() -> None:
         ("fmn", "l2", {"gamma": "0.1"}, "gamma = '0.1' is not allowed; it must be a number"),
         ("fmn", "l2", {"gamma": 1}, "gamma = 1.0 is not allowed; it must lie between 0 and 1"),
         ("fmn", None, {}, "norm = None is not allowed; allowed: 'l0', 'l1', 'l2', 'linf'"),
-        ("autoattack", "l0", {}, "norm = 'l0' is not allowed; allowed: 'l2', 'linf'"),
+        ("autoattack", "l0", {}, "norm = 'l0' is not allowed; allowed: 'l1', 'l2', 'linf'"),
         ("autoattack", "l2", {"members": "apgd-ce"}, "members = 'apgd-ce' is not allowed; it must be a list"),
         ("autoattack", "l2", {"members": ["pgd"]}, "members = 'pgd' is not allowed; allowed: 'apgd-ce'"),
         ("autoattack", "l2", {"randomized": 1}, "randomized = 1 is not allowed; it must be true or false"),
         ("autoattack", "l2", {"randomized": True, "members": ["square"]}, "member 'square' cannot be randomized"),
+        ("autoattack", "l1", {}, "member 'fab-t' has no norm 'l1'; allowed: 'apgd-ce', 'apgd-dlr', 'apgd-t'"),
+        ("autoattack", "l2", {"batch_size": 0}, "batch_size = 0 is not allowed; it must be at least 1"),
         ("gaussian-noise", "l2", {}, "norm 'l2' is given, but this kind has no norm"),
     ],
 )
@@ -72,10 +85,11 @@ def test_a_wrong_level_is_named_before_anything_is_run(
 
 
 def test_every_kind_says_its_version_and_passes() -> None:
-    norms: dict[str, Norm] = {"fmn": "l2", "autoattack": "linf"}
-    levels = {"gaussian-noise": (0.1,), "autoattack": (0.1,)}
+    norms: dict[str, Norm] = {"autoattack": "linf", "carlini-wagner": "l2", "fmn": "l2", "pgd": "linf"}
+    norms |= {f"{kind}-reference": norms[kind] for kind in ("autoattack", "fmn")}
+    levels = dict.fromkeys(("gaussian-noise", "autoattack", "autoattack-reference", "pgd"), (0.1,))
     for kind in ATTACK_KINDS:
         attack = build_attack(AttackSpec(kind, kind, norms.get(kind), levels.get(kind, ())))
-        assert attack.version.startswith("1")
+        assert attack.version[0].isdigit()
         assert attack.passes >= 1
         assert attack.worst_case == (kind in norms)

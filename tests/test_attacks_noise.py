@@ -82,7 +82,7 @@ def test_clean_changes_nothing() -> None:
     samples = grey(3)
     candidates = Clean()(nn.Identity(), samples, None, 0, lambda *_: None)
     assert torch.equal(candidates.images, samples.images)
-    assert candidates.queries.tolist() == [0, 0, 0]
+    assert candidates.forwards.tolist() == [0, 0, 0]
     Clean().check_level(None)
     with pytest.raises(HahbenchError, match=r"level = 0.1 is not allowed; this kind has no levels"):
         Clean().check_level(0.1)

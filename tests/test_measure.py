@@ -40,7 +40,9 @@ def judged(
     worst_case: bool = True,
     model: nn.Module | None = None,
 ) -> pd.DataFrame:
-    candidates = Candidates(images, torch.full((len(samples),), 7.0, dtype=torch.float64))
+    n = len(samples)
+    told = torch.full((n,), 7)
+    candidates = Candidates(images, told, 2 * told, [f"member {row}" for row in range(n)], told + 1)
     return judge(
         model or Brightness(), samples, candidates, norm=norm, epsilon=epsilon, worst_case=worst_case, seconds=6.0
     )
@@ -48,9 +50,12 @@ def judged(
 
 def test_the_table_has_the_columns_of_an_outcome() -> None:
     outcomes = judged(dark(3), dark(3, 0.6).images)
-    assert dict(outcomes.dtypes.astype(str)) == OUTCOME_COLUMNS
+    assert {name: str(dtype) for name, dtype in outcomes.dtypes.items()} == {**OUTCOME_COLUMNS, "member": "str"}
     assert outcomes["index"].tolist() == [10, 11, 12]
-    assert outcomes["queries"].tolist() == [7, 7, 7]
+    assert outcomes["forwards"].tolist() == [7, 7, 7]
+    assert outcomes["backwards"].tolist() == [14, 14, 14]
+    assert outcomes["member"].tolist() == ["member 0", "member 1", "member 2"]
+    assert outcomes["step"].tolist() == [8, 8, 8]
     assert outcomes["seconds"].tolist() == [2, 2, 2]
 
 
@@ -211,11 +216,13 @@ def test_a_convolution_on_cuda_is_one_in_float32() -> None:
 
     images = torch.full((8, 64, 8, 8), 0.5)
     samples = Samples(torch.arange(8), images, torch.zeros(8, dtype=torch.int64)).to("cuda")
-    candidates = Candidates(samples.images + 2.0**-13, torch.zeros(8, dtype=torch.float64))
+    candidates = Candidates.untold(samples.images + 2.0**-13)
     outcomes = judge(Mean().eval(), samples, candidates, norm=None, epsilon=None, worst_case=True, seconds=0.0)
     assert outcomes["adv_pred"].tolist() == [1] * 8
 
 
 def test_another_shape_is_refused() -> None:
-    with pytest.raises(HahbenchError, match=r"returned images \(1, 3, 4, 4\) and 2 query counts for images \(2, 3"):
+    with pytest.raises(
+        HahbenchError, match=r"returned images \(1, 3, 4, 4\) and tells of \[2\] samples for images \(2, 3"
+    ):
         judged(dark(2), dark(1).images)

@@ -28,6 +28,7 @@ CELL = {
     "params": "{}",
     "attack_version": "1",
     "worst_case": False,
+    "verdict": "",
     "created": "2024-01-01",
 }
 FMN = {"attack": "fmn-l2", "level": math.nan, "norm": "l2", "worst_case": True}
@@ -46,7 +47,8 @@ def outcomes(
     norms = zeros if l2 is None else l2
     clean_pred = np.ones(n) if clean is None else clean
     columns = {"clean_pred": clean_pred, "adv_pred": right, "l0": zeros, "l1": zeros, "l2": norms, "linf": zeros}
-    frame = outcome_frame(index=np.arange(n), label=np.ones(n), queries=zeros, seconds=zeros, **columns)  # type: ignore[arg-type]
+    untold = {"member": np.full(n, ""), "step": zeros, "forwards": zeros, "backwards": zeros}
+    frame = outcome_frame(index=np.arange(n), label=np.ones(n), seconds=zeros, **columns, **untold)  # type: ignore[arg-type]
     return frame.assign(key=key)
 
 

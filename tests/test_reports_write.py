@@ -31,6 +31,7 @@ CELL = {
     "level": math.nan,
     "seed": 0,
     "worst_case": False,
+    "verdict": "",
     "model_digest": "0123456789abcdef" * 4,
     "seconds": 1.0,
     "device": "cpu",
@@ -76,7 +77,16 @@ class Results:
         zeros, ones, survives = np.zeros(10), np.ones(10), np.arange(10) < right
         norms = dict.fromkeys(("l0", "l1", "linf"), zeros) | {"l2": np.where(survives, math.inf, l2)}
         frame = outcome_frame(
-            index=np.arange(10), label=ones, clean_pred=ones, adv_pred=survives, queries=zeros, seconds=zeros, **norms
+            index=np.arange(10),
+            label=ones,
+            clean_pred=ones,
+            adv_pred=survives,
+            member=np.full(10, ""),
+            step=zeros,
+            forwards=zeros,
+            backwards=zeros,
+            seconds=zeros,
+            **norms,
         )
         self.outcomes.append(frame.assign(key=key))
         return self
@@ -139,10 +149,26 @@ def test_a_trained_card_in_a_folder_stands_beside_the_papers_model(tmp_path: Pat
 
 
 def test_a_missing_cell_comes_with_a_suite_that_has_its_attack(tmp_path: Path) -> None:
-    apgd: dict[str, Any] = {"attack": "apgd-linf", "level": 2 / 255, "norm": "linf", "worst_case": True}
-    Results().add("HaH", 9, **apgd).add("my net", 8).write(tmp_path)
+    by_library = {**LINF, "attack": "autoattack-linf-reference"}
+    unknown = {**LINF, "attack": "pgd-linf"}
+    Results().add("HaH", 9, **by_library).add("HaH", 9, **unknown).add("my net", 8).write(tmp_path)
     page = (tmp_path / "cifar10-jpeg-n10" / "leaderboard.md").read_text(encoding="utf-8")
-    assert "APGD l_inf 2/255\n\n    hahbench run quick --model 'my net' " in page
+    assert "| AutoAttack l_inf 2/255 by the reference engine   | PGD l_inf 2/255 " in page
+    missing = page.partition("## Missing")[2]
+    assert "by the reference engine\n\n    hahbench run paper --engine reference --model 'my net' " in missing
+    assert "PGD" not in missing  # which is in no suite
+
+
+def test_a_robust_accuracy_that_is_in_doubt_is_marked_and_the_reason_given(tmp_path: Path) -> None:
+    results = Results().add("HaH", 9).add("HaH", 9, **LINF, verdict="suspect: the output is random | at times")
+    results.add("HaH", 3, **L2, verdict="ok").write(tmp_path)
+    for name in ("leaderboard", "table1"):
+        page = tmp_path / "cifar10-jpeg-n10" / f"{name}.md"
+        text = page.read_text(encoding="utf-8")
+        assert "90.0 [59.6, 98.2], suspect" in text
+        assert text.count(", suspect") == 1
+        assert ["HaH", "AutoAttack l_inf 2/255", "suspect: the output is random &#124; at times"] in table_of(page)
+        assert ["HaH", "AutoAttack l2 0.25", "ok"] in table_of(page)
 
 
 def test_the_paper_says_nothing_about_other_data(tmp_path: Path) -> None:
@@ -156,7 +182,7 @@ def test_the_paper_says_nothing_about_other_data(tmp_path: Path) -> None:
 def test_the_csv_holds_unrounded_numbers(tmp_path: Path) -> None:
     Results().add("HaH", 9).add("HaH", 7, **NOISE).add("HaH", 6, **NOISE, seed=1).write(tmp_path)
     table = pd.read_csv(tmp_path / "cifar10-jpeg-n10" / "table1.csv")
-    names = "model model_digest display parameters attack level metric value low high n draws published"
+    names = "model model_digest display parameters attack level metric value low high n draws verdict published"
     assert list(table.columns) == names.split()
     assert len(table) == 8
     noise = table[(table["model"] == "HaH") & (table["attack"] == "gaussian-noise")].iloc[0]
@@ -196,7 +222,7 @@ def test_the_leaderboard_ranks_by_autoattack_then_by_noise(tmp_path: Path) -> No
         ["4", "unattacked", clean, "missing", "90.0 [59.6, 98.2]", "missing", *known],
     ]
     board = pd.read_csv(tmp_path / "cifar10-jpeg-n10" / "leaderboard.csv")
-    names = "rank model model_digest display parameters attack level metric value low high n draws"
+    names = "rank model model_digest display parameters attack level metric value low high n draws verdict"
     assert list(board.columns) == names.split()
     assert board.groupby("model")["rank"].first().to_dict() == {"robust": 1, "noisy": 2, "weak": 3, "unattacked": 4}
     assert set(board["parameters"]) == {1234567}

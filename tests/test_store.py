@@ -30,6 +30,7 @@ FACTS: dict[str, Any] = {
     "source": "drawn",
     "n": 3,
     "worst_case": True,
+    "verdict": "",
     "seconds": 1.5,
     "device": "cpu",
     "versions": "",
@@ -40,7 +41,7 @@ FACTS: dict[str, Any] = {
 @pytest.fixture
 def outcomes() -> pd.DataFrame:
     columns = {name: np.arange(3) for name in OUTCOME_COLUMNS}
-    return outcome_frame(**{**columns, "l2": np.array([0.0, 0.1, np.inf])})
+    return outcome_frame(**{**columns, "member": np.array(["", "fab-t", "square"]), "l2": np.array([0.0, 0.1, np.inf])})
 
 
 def test_what_is_written_is_read_back_exactly(tmp_path: Path, outcomes: pd.DataFrame) -> None:

@@ -11,13 +11,17 @@ from typing import Any, Literal
 from hahbench.attacks.base import Attack
 from hahbench.errors import HahbenchError
 from hahbench.registry import Registry, suggest
-from hahbench.spec import AttackSpec
+from hahbench.spec import REFERENCE, AttackSpec
 
 ATTACK_KINDS: Registry[type[Attack]] = Registry("attack kind", "hahbench.attacks")
 ATTACK_KINDS.register("clean", "hahbench.attacks.clean:Clean")
 ATTACK_KINDS.register("gaussian-noise", "hahbench.attacks.noise:GaussianNoise")
-ATTACK_KINDS.register("fmn", "hahbench.attacks.fmn:FastMinimumNorm")
 ATTACK_KINDS.register("autoattack", "hahbench.attacks.autoattack:AutoAttack")
+ATTACK_KINDS.register("carlini-wagner", "hahbench.attacks.carlini_wagner:CarliniWagner")
+ATTACK_KINDS.register("fmn", "hahbench.attacks.fmn:FastMinimumNorm")
+ATTACK_KINDS.register("pgd", "hahbench.attacks.pgd:ProjectedGradientDescent")
+ATTACK_KINDS.register("autoattack-reference", "hahbench.attacks.reference.pyautoattack:PyAutoAttack")
+ATTACK_KINDS.register("fmn-reference", "hahbench.attacks.reference.foolbox_fmn:FoolboxFastMinimumNorm")
 
 _SCALARS: dict[Any, tuple[tuple[type, ...], str]] = {
     bool: ((bool,), "true or false"),
@@ -50,6 +54,12 @@ def build_attack(spec: AttackSpec) -> Attack:
     except (HahbenchError, TypeError) as error:
         raise HahbenchError(f"{where}: {error}") from error
     return attack
+
+
+def on_reference_engine(spec: AttackSpec) -> AttackSpec:
+    """The same attack carried out by the library that people use for it; itself where there is none."""
+    kind = spec.kind + REFERENCE
+    return dataclasses.replace(spec, kind=kind, name=spec.name + REFERENCE) if kind in ATTACK_KINDS else spec
 
 
 def _field_types(kind: type[Attack]) -> dict[str, Any]:

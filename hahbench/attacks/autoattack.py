@@ -1,42 +1,37 @@
-"""AutoAttack (Croce and Hein 2020, https://arxiv.org/abs/2003.01690), carried out by pyautoattack."""
+"""AutoAttack (Croce and Hein 2020, https://arxiv.org/abs/2003.01690): four attacks, one after the other."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import importlib.metadata
-import logging
-import sys
-import warnings
-from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, TypeAlias
 
-import pyautoattack
-import torch
-from pyautoattack import checks
 from torch import Tensor, nn
 
-from hahbench.attacks.base import Progress
-from hahbench.attacks.watched import WatchedModel
+from hahbench.attacks.apgd import Apgd, ApgdLoss
+from hahbench.attacks.apgd_l1 import ApgdL1
+from hahbench.attacks.base import Progress, check_epsilon
+from hahbench.attacks.engine import Stepper, begin, count_workers, drive, merge
+from hahbench.attacks.fab import Fab
+from hahbench.attacks.square import Square
 from hahbench.errors import HahbenchError
 from hahbench.outcome import Candidates, Samples
 
-Member = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
+Member: TypeAlias = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square"]
 
-_LIBRARY_NORM = {"l2": "L2", "linf": "Linf"}
-# Forward and backward passes of each member on samples that do not break, for ten classes.
-_PASSES: dict[Member, tuple[int, int]] = {
-    "apgd-ce": (102, 101),
-    "apgd-dlr": (102, 101),
-    "apgd-t": (919, 909),
-    "fab": (202, 1000),
-    "fab-t": (1828, 900),
-    "square": (5003, 0),
-}
+STANDARD: tuple[Member, ...] = ("apgd-ce", "apgd-t", "fab-t", "square")
+RAND: tuple[Member, ...] = ("apgd-ce", "apgd-dlr")
+
 # The difference-of-logits-ratio losses read the third largest logit or, when targeted, the fourth.
 _FEWEST_CLASSES: dict[Member, int] = {"apgd-dlr": 3, "apgd-t": 4}
+_MOST_TARGETS = 9
 _GRADIENTS_WHEN_RANDOMIZED = 20
+# These attack the model in low precision where it has been prepared for that; every break is confirmed in float32.
+# Square, which is told of both, confirms for itself.
+_IN_LOW_PRECISION: tuple[Member, ...] = ("apgd-t", "fab-t")
+# Forward and backward passes on a sample that does not break, for ten classes.
+_PASSES: dict[Member, int] = {"apgd-ce": 202, "apgd-dlr": 202, "apgd-t": 1818, "fab-t": 2000, "square": 5000}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,31 +41,43 @@ class AutoAttack:
     Attributes:
         norm: the norm that bounds the perturbation.
         members: the attacks that are run, in this order; empty for all of the version.
-        randomized: whether the model's output is random: AutoAttack's version "rand", which averages gradients, and not
-            "standard".
-        batch_size: samples attacked together. Random draws depend on it.
+        randomized: whether the model's output is random: AutoAttack's version "rand", which averages each gradient over
+            20 passes, and not "standard".
+        batch_size: samples attacked together; results do not depend on it.
     """
 
-    norm: Literal["l2", "linf"]
+    norm: Literal["l1", "l2", "linf"]
     members: tuple[Member, ...] = ()
     randomized: bool = False
-    batch_size: int = 250
+    batch_size: int = 128
 
-    version: ClassVar[str] = f"1, pyautoattack {importlib.metadata.version('pyautoattack')}"
+    version: ClassVar[str] = "2"
     worst_case: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         if self.batch_size < 1:
             raise HahbenchError(f"batch_size = {self.batch_size} is not allowed; it must be at least 1")
-        refused = sorted(set(self.members) - {"apgd-ce", "apgd-dlr"})
-        if self.randomized and refused:
-            raise HahbenchError(f"member {refused[0]!r} cannot be randomized; allowed: 'apgd-ce', 'apgd-dlr'")
+        apgd = {"apgd-ce", "apgd-dlr", "apgd-t"}
+        for member in self._members:
+            if self.randomized and member not in RAND:
+                raise HahbenchError(f"member {member!r} cannot be randomized; allowed: {', '.join(map(repr, RAND))}")
+            if self.norm == "l1" and member not in apgd:
+                raise HahbenchError(
+                    f"member {member!r} has no norm 'l1'; allowed: {', '.join(map(repr, sorted(apgd)))}"
+                )
+
+    @property
+    def _members(self) -> tuple[Member, ...]:
+        return self.members or (RAND if self.randomized else STANDARD)
 
     @property
     def passes(self) -> float:
         """The clean forward pass, and all passes of the members on a sample that does not break."""
-        return 1.0 + sum(sum(self._passes_of(member)) for member in self._members)
+        return 1.0 + sum(self._passes_of(member) for member in self._members)
+
+    def _passes_of(self, member: Member) -> int:
+        return _PASSES[member] * (_GRADIENTS_WHEN_RANDOMIZED if self.randomized else 1)
 
     def check_level(self, level: float | None) -> None:
         """The level is an epsilon.
@@ -78,139 +85,71 @@ class AutoAttack:
         Raises:
             HahbenchError: there is no level, or it is not positive.
         """
-        _epsilon(level)
-
-    @property
-    def _members(self) -> tuple[Member, ...]:
-        if self.members:
-            return self.members
-        return ("apgd-ce", "apgd-dlr") if self.randomized else ("apgd-ce", "apgd-t", "fab-t", "square")
-
-    def _passes_of(self, member: Member) -> tuple[int, int]:
-        forward, backward = _PASSES[member]
-        gradients = _GRADIENTS_WHEN_RANDOMIZED if self.randomized else 1
-        return gradients * forward, gradients * backward
+        check_epsilon(level)
 
     def __call__(
         self, model: nn.Module, samples: Samples, level: float | None, seed: int, progress: Progress
     ) -> Candidates:
         """Perturb by at most ``level``.
 
-        The samples broken are those that ``pyautoattack.AutoAttack.run_standard_evaluation`` breaks with this seed and
-        batch size. It is called for one member and one batch at a time, in its own order, so that progress can be told.
-
-        Where pyautoattack doubts that it can judge the model, a warning says so, once for each reason: the output seems
-        to be random or a probability, the model computes gradients itself, gradients are zero, or Square breaks samples
-        that the other members do not.
-
         Raises:
             HahbenchError: there is no positive level, or the model has too few classes for a member.
         """
-        epsilon = _epsilon(level)
-        # pyautoattack calls Tensor.view, which fails on images, and on gradients of images, that lie channels-last.
-        images, labels = samples.images.contiguous(), samples.labels
-        candidates = images.clone()
-        with _contained(images.device) as doubts:
-            logits = _logits(model, images, self.batch_size)
-            watched = WatchedModel(model)
-            library = self._library(watched, epsilon, seed, logits.shape[1], images.device)
-            robust = logits.argmax(dim=1) == labels
-            queries = torch.ones(len(samples), dtype=torch.float64)
-            accuracies = {"clean": float(robust.double().mean())}
-            finished = 0.0
-            for member in self._members:
-                if not robust.any():
-                    break
-                library.attacks_to_run = [member]
-                batches = torch.split(robust.nonzero().squeeze(1), self.batch_size)
-                share = sum(self._passes_of(member)) / (self.passes - 1) / len(batches)
-                for batch in batches:
-                    accuracy = float(robust.double().mean())
-                    report = functools.partial(_report, progress, accuracy, finished, share)
-                    watched.start(self._passes_of(member)[0], report)
-                    found, predicted = library.run_standard_evaluation(
-                        images[batch], labels[batch], batch_size=self.batch_size
-                    )
-                    candidates[batch] = found
-                    robust[batch] = predicted == labels[batch]
-                    queries[batch.cpu()] += watched.rows / len(batch)
-                    finished += share
-                accuracies[member] = float(robust.double().mean())
-            # Called for one member at a time, the library cannot compare them.
-            checks.check_square_sr(accuracies, logger=library.logger)
-            progress(1.0, float(robust.double().mean()))
-        for doubt in doubts.messages.values():
-            warnings.warn(f"AutoAttack: {doubt}", stacklevel=2)
-        return Candidates(candidates, queries)
+        epsilon = check_epsilon(level)
+        candidates, logits = begin(model, samples, self.batch_size)
+        self._check_classes(logits.shape[1])
+        robust = (logits.argmax(dim=1) == samples.labels).nonzero().squeeze(1)
+        ranking = logits.argsort(dim=1, descending=True)
+        approximate: nn.Module | None = getattr(model, "low_precision", None)
+        finished = 0.0
+        for member in self._members:
+            if len(robust) == 0:
+                break
+            stepper = self._stepper(member, epsilon, ranking[robust], seed, approximate)
+            share = self._passes_of(member) / (self.passes - 1)
+            part = functools.partial(_report, progress, finished, share, len(robust) / len(samples))
+            driven = drive(
+                stepper,
+                model,
+                samples[robust],
+                batch_size=self.batch_size,
+                progress=part,
+                approximate=approximate if member in _IN_LOW_PRECISION else None,
+            )
+            merge(candidates, robust, driven, member)
+            robust = robust[~driven.broken]
+            finished += share
+        progress(1.0, len(robust) / len(samples))
+        return candidates
 
-    def _library(self, model: nn.Module, epsilon: float, seed: int, classes: int, device: torch.device) -> Any:
+    def _check_classes(self, classes: int) -> None:
         for member in self._members:
             if classes < _FEWEST_CLASSES.get(member, 2):
                 raise HahbenchError(
-                    f"kind 'autoattack': member {member!r} needs at least {_FEWEST_CLASSES.get(member, 2)} classes, "
+                    f"kind 'autoattack': member {member!r} needs at least {_FEWEST_CLASSES[member]} classes, "
                     f"the model has {classes}; choose other members"
                 )
-        library = pyautoattack.AutoAttack(
-            model,
-            norm=_LIBRARY_NORM[self.norm],
-            eps=epsilon,
-            seed=seed,
-            version="rand" if self.randomized else "standard",
-            device=device,
-        )
-        for attack in (library.apgd_targeted, library.fab):
-            attack.n_target_classes = min(attack.n_target_classes, classes - 1)
-        return library
+
+    def _stepper(
+        self, member: Member, epsilon: float, ranking: Tensor, seed: int, approximate: nn.Module | None
+    ) -> Stepper[Any]:
+        targets = min(_MOST_TARGETS, ranking.shape[1] - 1)
+        passes = _GRADIENTS_WHEN_RANDOMIZED if self.randomized else 1
+        if member == "apgd-t":
+            return self._apgd(epsilon, "dlr-targeted", ranking=ranking, seed=seed, attempts=targets, passes=passes)
+        if member in ("apgd-ce", "apgd-dlr"):
+            loss: ApgdLoss = "ce" if member == "apgd-ce" else "dlr"
+            return self._apgd(epsilon, loss, ranking=ranking, seed=seed, passes=passes)
+        assert self.norm != "l1"
+        if member == "fab-t":
+            return Fab(self.norm, epsilon, ranking=ranking, attempts=targets)
+        rows = self.batch_size // count_workers(ranking.device)
+        return Square(self.norm, epsilon, seed=seed, batch_size=rows, approximate=approximate)
+
+    @property
+    def _apgd(self) -> Callable[..., Apgd]:
+        return ApgdL1 if self.norm == "l1" else functools.partial(Apgd, self.norm)
 
 
-def _epsilon(level: float | None) -> float:
-    if level is None or not level > 0:
-        raise HahbenchError(f"level = {level} is not allowed; each of the levels must be an epsilon > 0")
-    return level
-
-
-def _report(progress: Progress, accuracy: float, finished: float, share: float, part: float) -> None:
-    progress(finished + share * part, accuracy)
-
-
-@torch.no_grad()
-def _logits(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
-    return torch.cat([model(batch) for batch in torch.split(images, batch_size)])
-
-
-class _Doubts(logging.Handler):
-    """Keeps the first warning of each of the library's checks."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: dict[str, str] = {}
-
-    def emit(self, record: logging.LogRecord) -> None:
-        # The number of classes is checked here, and more exactly: untargeted DLR can do with three.
-        if record.funcName != "check_n_classes":
-            message = record.getMessage().removesuffix(f" See {checks.checks_doc_path} for details.")
-            self.messages.setdefault(record.funcName, message)
-
-
-@contextlib.contextmanager
-def _contained(device: torch.device) -> Iterator[_Doubts]:
-    """Undo what pyautoattack does to the process, and keep its warnings.
-
-    It seeds the global generators, logs, ends ``sys.settrace``, and never resets its count of the gradients that models
-    compute.
-    """
-    logger, trace = logging.getLogger("auto-attack"), sys.gettrace()
-    level, propagate = logger.level, logger.propagate
-    doubts = _Doubts()
-    logger.addHandler(doubts)
-    logger.setLevel(logging.WARNING)
-    logger.propagate = False
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            yield doubts
-    finally:
-        logger.removeHandler(doubts)
-        logger.setLevel(level)
-        logger.propagate = propagate
-        sys.settrace(trace)
-        checks.funcs.update(dict.fromkeys(checks.funcs, 0))
+def _report(progress: Progress, finished: float, share: float, robust: float, part: float, unbroken: float) -> None:
+    progress(finished + share * part, robust * unbroken)

@@ -7,10 +7,22 @@ from typing import ClassVar, Protocol, TypeAlias
 
 from torch import nn
 
+from hahbench.errors import HahbenchError
 from hahbench.outcome import Candidates, Samples
 
 Progress: TypeAlias = Callable[[float, float], None]
 """Called now and then with the fraction of the work done and the attack's own idea of the robust accuracy so far."""
+
+
+def check_epsilon(level: float | None) -> float:
+    """``level`` as the epsilon that bounds a perturbation.
+
+    Raises:
+        HahbenchError: there is no level, or it is not positive.
+    """
+    if level is None or not level > 0:
+        raise HahbenchError(f"level = {level} is not allowed; each of the levels must be an epsilon > 0")
+    return level
 
 
 class Attack(Protocol):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-import torch
 from torch import nn
 
 from hahbench.attacks.base import Progress
@@ -38,4 +37,4 @@ class Clean:
         self, model: nn.Module, samples: Samples, level: float | None, seed: int, progress: Progress
     ) -> Candidates:
         """The images of ``samples``."""
-        return Candidates(samples.images, torch.zeros(len(samples), dtype=torch.float64))
+        return Candidates.untold(samples.images, forwards=0, backwards=0)

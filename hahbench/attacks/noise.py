@@ -49,7 +49,7 @@ class GaussianNoise:
         sigma = _standard_deviation(level)
         noise = _standard_normal(samples, seed).to(samples.images.device)
         images = samples.images.float().add(noise, alpha=sigma).clamp(0, 1)
-        return Candidates(images, torch.zeros(len(samples), dtype=torch.float64))
+        return Candidates.untold(images, forwards=0, backwards=0)
 
 
 def _standard_deviation(level: float | None) -> float:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import html
 import math
 
+from hahbench.spec import REFERENCE
+
 MISSING = "missing"
+SUSPECT = ", suspect"
 
 _ATTACKS = {
     "clean": "Clean",
     "gaussian-noise": "Gaussian noise sigma {level}",
     "autoattack-linf": "AutoAttack l_inf {level}",
     "autoattack-l2": "AutoAttack l2 {level}",
-    "apgd-linf": "APGD l_inf {level}",
-    "apgd-l2": "APGD l2 {level}",
+    "pgd-linf": "PGD l_inf {level}",
+    "pgd-l2": "PGD l2 {level}",
+    "carlini-wagner-l2": "Carlini-Wagner l2",
     "fmn-l0": "FMN l0",
     "fmn-l1": "FMN l1",
     "fmn-l2": "FMN l2",
     "fmn-linf": "FMN l_inf",
 }
+
 
 _METRICS = {"accuracy": "", "median_norm": ", median norm", "mean_norm": ", mean norm"}
 
@@ -36,8 +41,11 @@ def level_text(level: float) -> str:
 
 def score_title(attack: str, level: float | None, metric: str) -> str:
     """The heading of a column, such as ``AutoAttack l_inf 2/255``; attacks without a display name keep their own."""
-    if attack in _ATTACKS:
-        title = _ATTACKS[attack].format(level="" if level is None else level_text(level))
+    name = attack.removesuffix(REFERENCE)
+    if name in _ATTACKS:
+        title = _ATTACKS[name].format(level="" if level is None else level_text(level))
+        if name != attack:
+            title += " by the reference engine"
     else:
         title = attack if level is None else f"{attack} {level_text(level)}"
     return title + _METRICS[metric]

@@ -11,19 +11,21 @@ COLUMNS = (
     Column("clean"),
     Column("autoattack-linf", 2 / 255),
     Column("autoattack-l2", 0.25),
-    Column("apgd-linf", 2 / 255),
-    Column("apgd-l2", 0.25),
+    Column("autoattack-linf-reference", 2 / 255),
+    Column("autoattack-l2-reference", 0.25),
+    Column("pgd-linf", 2 / 255),
+    Column("pgd-l2", 0.25),
     Column("gaussian-noise", 0.1),
     Column("fmn-l0", metric="median_norm"),
     Column("fmn-l1", metric="median_norm"),
     Column("fmn-l2", metric="median_norm"),
     Column("fmn-linf", metric="median_norm"),
 )
-_RANKED_BY = (Column("autoattack-linf", 2 / 255), Column("apgd-linf", 2 / 255), Column("gaussian-noise", 0.1))
+_RANKED_BY = (Column("autoattack-linf", 2 / 255), Column("gaussian-noise", 0.1))
 
 
 def leaderboard(models: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """Models ranked by their accuracy under AutoAttack l_inf, then APGD l_inf, then noise; those without come last.
+    """Models ranked by their accuracy under AutoAttack l_inf, then noise; those without come last.
 
     Args:
         models: as ``models_in`` gives them.

@@ -109,11 +109,11 @@ def grid(models: pd.DataFrame, columns: tuple[Column, ...], scores: pd.DataFrame
 
     Returns:
         The columns of ``models``, then ``title``, ``attack``, ``level`` and ``metric``, then ``value``, ``low``,
-        ``high``, ``n`` and ``draws``, which are NaN where the cell is missing.
+        ``high``, ``n``, ``draws`` and ``verdict``, which are NaN where the cell is missing.
     """
     wanted = pd.DataFrame([{"title": column.title, **dataclasses.asdict(column)} for column in columns])
     wanted = wanted.astype({"level": "float64"})
-    found = scores[[*_SCORE, "value", "low", "high", "n", "draws"]].astype({"n": "Int64", "draws": "Int64"})
+    found = scores[[*_SCORE, "value", "low", "high", "n", "draws", "verdict"]].astype({"n": "Int64", "draws": "Int64"})
     return models.merge(wanted, how="cross").merge(found, on=_SCORE, how="left")
 
 
@@ -134,6 +134,18 @@ def as_text(scored: pd.DataFrame, left: Mapping[str, str], right: Mapping[str, s
     return pd.DataFrame(columns)
 
 
+def verdicts(scored: pd.DataFrame) -> pd.DataFrame:
+    """The verdict on each robust accuracy of ``scored``, as ``grid`` gives it: a row per model and threat model."""
+    examined = scored[scored["verdict"].notna() & (scored["verdict"] != "")]
+    return pd.DataFrame(
+        {
+            "Model": [display.escape(name) for name in examined["display"]],
+            "Threat model": [display.escape(title) for title in examined["title"]],
+            "Verdict": [display.escape(verdict) for verdict in examined["verdict"]],
+        }
+    )
+
+
 def _fact_text(fact: str | int) -> str:
     if isinstance(fact, str):
         return display.escape(fact)
@@ -144,5 +156,7 @@ def _cell_text(cell: Mapping[Hashable, Any]) -> str:
     ours = display.MISSING
     if pd.notna(cell["value"]):
         ours = display.score_text(cell["metric"], cell["value"], cell["low"], cell["high"])
+        if cell["verdict"] not in ("", "ok"):
+            ours += display.SUSPECT
     paper = cell.get("published", float("nan"))
     return ours if pd.isna(paper) else f"{ours}, paper {display.percent(paper)}"

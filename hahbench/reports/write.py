@@ -14,13 +14,21 @@ from hahbench.catalog import data_folder, suites
 from hahbench.reports.display import escape
 from hahbench.reports.leaderboard import leaderboard
 from hahbench.reports.published import Published, read_published
-from hahbench.reports.tables import TABLE1, as_text, models_in, paper_table
+from hahbench.reports.tables import TABLE1, as_text, models_in, paper_table, verdicts
+from hahbench.spec import REFERENCE
 
 _EXPLAINED = {
     "accuracy": "Accuracies in percent, draws averaged; in brackets Wilson's 95 % interval over the samples.",
     "median_norm": "Median norms in pixel values of [0, 1] (l0: changed colour values), 0 where the model was wrong "
     "already and ∞ where the attack failed; in brackets the exact 95 % interval between order statistics.",
 }
+
+_VERDICTS = (
+    "Gradients can mislead an attack, and a robust accuracy is then too high. Each was examined for output that is "
+    "random or depends on how it is asked for, missing gradients, a black-box attack that breaks more than the others, "
+    "more steps or a larger epsilon that do not help, an unbounded perturbation that does not break everything, and "
+    "perturbations made on the other models of the run that do better."
+)
 
 
 def write_reports(cells: pd.DataFrame, outcomes: pd.DataFrame, out: Path, *, store: Path, command: str) -> list[Path]:
@@ -60,6 +68,7 @@ def write_reports(cells: pd.DataFrame, outcomes: pd.DataFrame, out: Path, *, sto
             "Leaderboard",
             text,
             _caption(newest, part, board, None, command),
+            _verdicts(board),
             _missing(board, data_arguments, run_arguments),
         )
         paths += _write(out / folder / "leaderboard", page, board.drop(columns=["model_argument", "title"]))
@@ -70,6 +79,7 @@ def write_reports(cells: pd.DataFrame, outcomes: pd.DataFrame, out: Path, *, sto
             TABLE1.title,
             text,
             _caption(newest, part, table, published, command),
+            _verdicts(table),
             _missing(table, data_arguments, run_arguments),
         )
         paths += _write(out / folder / TABLE1.name, page, table.drop(columns=["model_argument", "title"]))
@@ -102,35 +112,51 @@ def _caption(
 
 def _missing(shown: pd.DataFrame, data_arguments: list[str], run_arguments: list[str]) -> str:
     absent = shown[shown["value"].isna()]
-    suite_of = {attack: _suite_with(attack) for attack in absent["attack"].unique()}
-    absent = absent.assign(suite=absent["attack"].map(suite_of))
+    runs = {attack: _run_with(attack) for attack in absent["attack"].unique()}
+    absent = absent.assign(run=absent["attack"].map(runs))
     paragraphs = []
-    for (name, argument, digest, suite), titles in absent.groupby(
-        ["display", "model_argument", "model_digest", "suite"], sort=False
+    for (name, argument, digest, run), titles in absent.groupby(
+        ["display", "model_argument", "model_digest", "run"], sort=False
     )["title"]:
-        commands = [["run", suite, "--model", argument, *run_arguments]]
+        commands = [[*str(run).split(), "--model", argument, *run_arguments]]
         if not digest:
             # A model of the paper that nobody has measured has no weights yet.
             trained = (Path("trained") / f"{argument}.toml").as_posix()
-            commands = [["train", argument, *data_arguments], ["run", suite, "--model", trained, *run_arguments]]
+            commands = [["train", argument, *data_arguments], [*str(run).split(), "--model", trained, *run_arguments]]
         paragraphs.append(f"{escape(str(name))}: {escape('; '.join(titles))}")
         paragraphs.append("\n".join(_code(shlex.join(["hahbench", *map(str, command)])) for command in commands))
     return "\n\n".join(["## Missing", *paragraphs]) if paragraphs else ""
 
 
-def _suite_with(attack: str) -> str:
-    """The suite to run for an attack: the paper's, where it is part of that."""
+def _run_with(attack: str) -> str | None:
+    """The command for an attack, with the paper's suite where that has it; None where no shipped suite has it."""
+    name = attack.removesuffix(REFERENCE)
     registry = suites()
-    return min((name for name in registry if attack in registry[name].attacks), key=lambda name: name != "paper")
+    having = [suite for suite in registry if name in registry[suite].attacks]
+    if not having:
+        return None
+    engine = " --engine reference" if name != attack else ""
+    return f"run {min(having, key=lambda suite: suite != 'paper')}{engine}"
 
 
 def _code(line: str) -> str:
     return "    " + " ".join(line.splitlines())
 
 
-def _page(title: str, text: pd.DataFrame, caption: str, missing: str) -> str:
-    table = text.to_markdown(index=False, disable_numparse=True)
-    return "\n\n".join(section for section in (f"# {title}", table, caption, missing) if section) + "\n"
+def _verdicts(shown: pd.DataFrame) -> str:
+    rows = verdicts(shown)
+    if rows.empty:
+        return ""
+    return "\n\n".join(["## Are the robust accuracies what they seem?", _VERDICTS, _markdown(rows)])
+
+
+def _page(title: str, text: pd.DataFrame, *sections: str) -> str:
+    return "\n\n".join(section for section in (f"# {title}", _markdown(text), *sections) if section) + "\n"
+
+
+def _markdown(rows: pd.DataFrame) -> str:
+    text: str = rows.to_markdown(index=False, disable_numparse=True)
+    return text
 
 
 def _write(stem: Path, page: str, numbers: pd.DataFrame) -> list[Path]:

@@ -1,0 +1,1 @@
+"""hahbench's speed and results beside those of other libraries; not part of the package."""

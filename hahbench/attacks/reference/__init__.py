@@ -1,0 +1,1 @@
+"""The same attacks carried out by other libraries, to compare with."""

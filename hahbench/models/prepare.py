@@ -1,0 +1,151 @@
+"""A model made ready for attacks: the same function of the image, faster."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental import optimization
+
+from hahbench.device import has_fast_bfloat16
+from hahbench.models.layers import ImplicitNormConv2d
+
+_LOGIT_TOLERANCE = 1e-5
+# Of the range of the logits; a VGG-16 stays below 0.011, a HaH network, whose thresholds jump, goes up to 0.3.
+_LOW_PRECISION_TOLERANCE = 0.02
+
+
+class PreparedModel(nn.Module):
+    """A frozen model in evaluation mode that takes images in any memory format.
+
+    Args:
+        model: the network.
+        memory_format: in which it is given the images.
+
+    Attributes:
+        low_precision: the same in bfloat16, for attacks that can do with approximate logits; None where that is not
+            faster on the device, or changes the logits too much.
+    """
+
+    low_precision: nn.Module | None
+
+    def __init__(self, model: nn.Module, memory_format: torch.memory_format) -> None:
+        super().__init__()
+        self.model = model
+        self.memory_format = memory_format
+        self.low_precision = None
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The logits (N, classes) of images (N, C, H, W)."""
+        logits: Tensor = self.model(images.contiguous(memory_format=self.memory_format))
+        return logits
+
+
+def prepare(model: nn.Module, images: Tensor) -> PreparedModel:
+    """A copy of the model for attacks; the model itself stays as it is.
+
+    Weights are frozen; those that are normalised in every pass are normalised once; batch norm that follows a
+    convolution is folded into it. Convolutions get the channels-last memory format, the fastest on CPUs and on tensor
+    cores. What changes the logits of ``images`` by more than a relative 1e-5, or makes the forward or the backward pass
+    fail, is left out.
+
+    Args:
+        model: maps images to logits.
+        images: a few images to try, (N, C, H, W), on the device of the model.
+    """
+    prepared = PreparedModel(copy.deepcopy(model).requires_grad_(False), torch.contiguous_format)
+    wanted = _logits(prepared, images)
+    for change in (_normalize_weights_once, _fold_batch_norm, _lay_channels_last):
+        try:
+            changed = change(prepared)
+            found = _logits(changed, images)
+        except Exception:
+            # Any module may be given; what cannot be made faster is attacked as it is.
+            continue
+        if torch.allclose(found, wanted, rtol=0, atol=_LOGIT_TOLERANCE * float(wanted.abs().max())):
+            prepared = changed
+    if has_fast_bfloat16(images.device):
+        low_precision = _LowPrecision(prepared)
+        found = _logits(low_precision, images)
+        error = (found - wanted).abs().amax(dim=1) / (wanted.amax(dim=1) - wanted.amin(dim=1))
+        if float(error.max()) < _LOW_PRECISION_TOLERANCE:
+            prepared.low_precision = low_precision
+    return prepared
+
+
+class _LowPrecision(nn.Module):
+    """The model in bfloat16, but for its last linear layer: bfloat16 logits would hide small changes."""
+
+    def __init__(self, prepared: PreparedModel) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(prepared)
+        parents = [
+            (module, name)
+            for module in self.model.modules()
+            for name, child in module.named_children()
+            if isinstance(child, nn.Linear)
+        ]
+        if parents:
+            module, name = parents[-1]
+            setattr(module, name, _InFloat32(getattr(module, name)))
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The logits (N, classes), float32."""
+        with torch.autocast(images.device.type, torch.bfloat16, cache_enabled=False):
+            logits: Tensor = self.model(images)
+        return logits.float()
+
+
+class _InFloat32(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            output: Tensor = self.layer(x.float())
+        return output
+
+
+def _logits(model: nn.Module, images: Tensor) -> Tensor:
+    """With a backward pass, which may fail where the forward pass does not."""
+    point = images.clone().requires_grad_()
+    with torch.enable_grad():
+        logits: Tensor = model(point)
+        if logits.requires_grad:
+            torch.autograd.grad(logits.sum(), point, allow_unused=True)
+    return logits.detach()
+
+
+def _normalize_weights_once(prepared: PreparedModel) -> PreparedModel:
+    changed = copy.deepcopy(prepared)
+    for module in list(changed.modules()):
+        for name, child in module.named_children():
+            if type(child) is ImplicitNormConv2d:
+                plain = nn.Conv2d(child.in_channels, child.out_channels, kernel_size=3, padding=1, bias=False)
+                plain.weight = nn.Parameter(child.unit_weight(), requires_grad=False)
+                setattr(module, name, plain)
+    return changed.eval()
+
+
+def _fold_batch_norm(prepared: PreparedModel) -> PreparedModel:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        folded = optimization.fuse(prepared.model)
+    if _batch_norms(folded) == _batch_norms(prepared):
+        return prepared
+    return PreparedModel(folded.requires_grad_(False), prepared.memory_format)
+
+
+def _batch_norms(model: nn.Module) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+def _lay_channels_last(prepared: PreparedModel) -> PreparedModel:
+    changed = copy.deepcopy(prepared).to(memory_format=torch.channels_last)
+    changed.memory_format = torch.channels_last
+    return changed

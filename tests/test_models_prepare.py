@@ -1,0 +1,117 @@
+"""Models prepared for attack compute what they computed before."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from hahbench.catalog import models
+from hahbench.data import load_images
+from hahbench.models.layers import ImplicitNormConv2d
+from hahbench.models.load import load_model
+from hahbench.models.prepare import prepare
+from hahbench.models.vgg import vgg16
+
+IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def gradient(model: nn.Module, images: Tensor) -> Tensor:
+    point = images.clone().requires_grad_()
+    (found,) = torch.autograd.grad(model(point).square().sum(), point)
+    return found
+
+
+def lively(model: nn.Module) -> nn.Module:
+    """Batch-norm statistics and weights that matter."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low, high in (
+                (module.running_mean, -0.5, 0.5),
+                (module.running_var, 0.5, 2.0),
+                (module.weight, 0.5, 1.5),
+                (module.bias, -0.5, 0.5),
+            ):
+                assert tensor is not None
+                tensor.data.uniform_(low, high, generator=generator)
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        vgg16(width=0.125),
+        vgg16(width=0.125, hah_blocks=6),
+        vgg16(width=0.125, hah_blocks=6, reading="release"),
+        torchvision.models.resnet18(num_classes=10),
+    ],
+    ids=["Standard", "HaH", "HaH release", "ResNet-18"],
+)
+def test_logits_and_gradients_stay(model: nn.Module) -> None:
+    lively(model)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    prepared = prepare(model, IMAGES)
+    wanted = model(IMAGES).detach()
+    assert float((prepared(IMAGES) - wanted).abs().max()) <= 1e-5 * float(wanted.abs().max())
+    slope = gradient(model, IMAGES)
+    torch.testing.assert_close(gradient(prepared, IMAGES), slope, atol=1e-3 * float(slope.abs().max()), rtol=0)
+    assert not any(parameter.requires_grad for parameter in prepared.parameters())
+    assert prepared.memory_format == torch.channels_last
+    # The model itself stays as it was.
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_batch_norm_is_folded_where_it_follows_a_convolution() -> None:
+    prepared = prepare(lively(torchvision.models.resnet18(num_classes=10)), IMAGES)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in prepared.model.modules())
+    # In this VGG a ReLU lies between.
+    assert any(isinstance(module, nn.BatchNorm2d) for module in prepare(vgg16(width=0.125).eval(), IMAGES).modules())
+
+
+def test_filters_are_normalised_once() -> None:
+    prepared = prepare(vgg16(width=0.125, hah_blocks=6).eval(), IMAGES)
+    assert not any(isinstance(module, ImplicitNormConv2d) for module in prepared.modules())
+
+
+class Views(nn.Module):
+    """A network that cannot have activations that lie channels-last, and that cannot be traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.last = nn.Linear(4 * 32 * 32, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.sum() < 0:
+            raise ValueError("no image")
+        features: Tensor = self.norm(self.conv(images))
+        logits: Tensor = self.last(features.view(len(images), -1))
+        return logits
+
+
+def test_a_model_that_bears_no_change_is_left_as_it_is() -> None:
+    model = lively(Views())
+    prepared = prepare(model, IMAGES)
+    assert prepared.memory_format == torch.contiguous_format
+    assert type(prepared.model) is Views
+    assert torch.equal(prepared(IMAGES), model(IMAGES))
+    assert torch.equal(prepared(IMAGES.contiguous(memory_format=torch.channels_last)), model(IMAGES))
+
+
+def test_low_precision_is_for_models_that_bear_it() -> None:
+    samples = load_images("shapes", "test", None).first(64)
+    standard, hah = (prepare(load_model(models()[f"shapes/{name}"]), samples.images) for name in ("Standard", "HaH"))
+    # Thresholds jump with the last bits of what they compare.
+    assert hah.low_precision is None
+    if standard.low_precision is None:
+        pytest.skip("no instructions for bfloat16 here")
+    logits, rough = standard(samples.images), standard.low_precision(samples.images)
+    assert rough.dtype == torch.float32
+    error = (logits - rough).abs().amax(dim=1) / (logits.amax(dim=1) - logits.amin(dim=1))
+    assert 1e-5 < float(error.max()) < 0.03
+    # Not even small changes are rounded away in the last layer.
+    assert len(rough.unique()) > 500
