@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import math
 import re
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,7 +28,8 @@ class Cost:
     Attributes:
         seconds: wall time.
         cpu_seconds: time of the processor, over all threads.
-        model_seconds: the part of the wall time that the models' forward and backward passes took.
+        model_seconds: what the models' forward and backward passes took, over all threads that asked for them.
+        workers: those threads, the main one left out where there are others.
         forwards: images passed forward through the models.
         backwards: images passed backward.
         peak_mib: the largest resident memory of the process meanwhile, in MiB; NaN where the system is not Linux.
@@ -36,14 +38,15 @@ class Cost:
     seconds: float
     cpu_seconds: float
     model_seconds: float
+    workers: int
     forwards: int
     backwards: int
     peak_mib: float
 
     @property
     def own_share(self) -> float:
-        """The fraction of the wall time that was not the model's."""
-        return 1 - self.model_seconds / self.seconds
+        """The fraction of the wall time that was not the model's, on average over the workers."""
+        return 1 - self.model_seconds / (self.seconds * self.workers)
 
 
 def cost_of(models: Sequence[nn.Module], attack: Callable[[], T], told: Callable[[int], None]) -> tuple[T, Cost]:
@@ -70,39 +73,50 @@ def cost_of(models: Sequence[nn.Module], attack: Callable[[], T], told: Callable
         for hook in hooks:
             hook.remove()
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-    return result, Cost(seconds, cpu_seconds, passes.seconds, passes.forwards, passes.backwards, _peak_mib())
+    workers = max(1, len(passes.threads - {threading.get_ident()}))
+    return result, Cost(seconds, cpu_seconds, passes.seconds, workers, passes.forwards, passes.backwards, _peak_mib())
 
 
 class _Passes:
-    """Hooks: a backward pass lasts from the gradient of the logits to that of the images."""
+    """Hooks, which several threads may call: a backward pass lasts from the gradient of the logits to the images'."""
 
     def __init__(self, told: Callable[[int], None]) -> None:
         self.told = told
         self.forwards = self.backwards = 0
-        self.seconds = self.began = 0.0
+        self.seconds = 0.0
+        self.threads: set[int] = set()
+        self.lock = threading.Lock()
+        self.own = threading.local()
 
     def before(self, _: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
         (images,) = inputs
-        self.forwards += len(images)
-        self.told(self.forwards)
+        with self.lock:
+            self.forwards += len(images)
+            self.threads.add(threading.get_ident())
+            self.told(self.forwards)
         if torch.is_grad_enabled() and images.requires_grad:
             # A tensor of this pass alone: the attack may pass its own again, and the hook would then run twice.
             images = images.view_as(images)
             images.register_hook(self.backward_over)  # type: ignore[no-untyped-call]
-        self.began = time.perf_counter()
+        self.own.began = time.perf_counter()
         return (images,)
 
     def after(self, _: nn.Module, __: tuple[Tensor], logits: Tensor) -> None:
-        self.seconds += time.perf_counter() - self.began
+        self._over()
         if logits.requires_grad:
             logits.register_hook(self.backward_begun)  # type: ignore[no-untyped-call]
 
     def backward_begun(self, _: Tensor) -> None:
-        self.began = time.perf_counter()
+        self.own.began = time.perf_counter()
 
     def backward_over(self, gradient: Tensor) -> None:
-        self.backwards += len(gradient)
-        self.seconds += time.perf_counter() - self.began
+        with self.lock:
+            self.backwards += len(gradient)
+        self._over()
+
+    def _over(self) -> None:
+        with self.lock:
+            self.seconds += time.perf_counter() - self.own.began
 
 
 def _reset_peak() -> None:

@@ -120,13 +120,15 @@ def _resolve(name: str, dataset: str) -> list[ModelCard]:
 
 
 def read_card(path: Path) -> ModelCard:
-    """The model card in a TOML file; its loader may lie beside it.
+    """The model card in a TOML file; its loader, and the card that it amends, may lie beside it.
 
     Raises:
         CatalogError: the file is missing, is no TOML, or has a wrong key, value or base.
     """
 
     def registered(name: str, where: Path) -> ModelCard:
+        if name.endswith(".toml"):
+            return read_card(where.parent / name)
         try:
             return models()[name]
         except UnknownNameError as error:

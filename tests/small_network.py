@@ -23,5 +23,5 @@ def small_network(n: int) -> tuple[nn.Module, Samples]:
     # Centred, so that not all images are of one class.
     last = network[5]
     assert isinstance(last, nn.Linear)
-    last.bias -= network(images).mean(dim=0)
+    last.bias.sub_(network(images).mean(dim=0))
     return network, Samples(torch.arange(n), images, network(images).argmax(dim=1))

@@ -22,6 +22,18 @@ def test_every_shipped_suite_names_registered_models_and_attacks() -> None:
         assert set(suite.models) <= set(catalog.models())
 
 
+def test_the_base_of_a_card_may_lie_beside_it(tmp_path: Path) -> None:
+    write(tmp_path / "trained.toml", 'base = "HaH"\nweights = "w.safetensors"\ndataset = "cifar10"')
+    (tmp_path / "bpda").mkdir()
+    path = write(tmp_path / "bpda" / "mine.toml", 'base = "../trained.toml"\n[params]\nstraight_through = true\n')
+    card = catalog.read_card(path)
+    assert (card.name, card.dataset, card.params["straight_through"]) == ("mine", "cifar10", True)
+    assert card.weights is not None
+    assert card.weights.resolve() == (tmp_path / "w.safetensors").resolve()
+    with pytest.raises(CatalogError, match=r"none.toml: no such file"):
+        catalog.read_card(write(tmp_path / "lost.toml", 'base = "none.toml"'))
+
+
 def test_a_card_amends_its_base_key_by_key(tmp_path: Path) -> None:
     base = catalog.models()["HaH"]
     path = write(tmp_path / "mine.toml", 'base = "HaH"\n[params]\nsigma = 0.3\n[train]\nepochs = 7\n')

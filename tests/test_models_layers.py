@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, Literal
 
 import hahtorch
 import numpy as np
@@ -23,7 +23,9 @@ from hahbench.models.layers import (
     Reading,
     RegularBlock,
     Threshold,
+    kth_largest,
 )
+from hahbench.models.vgg import vgg16
 
 Array = NDArray[np.float64]
 
@@ -201,3 +203,38 @@ def test_channels_last_changes_neither_output_nor_format(layer: Any) -> None:
     output = layer.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
     torch.testing.assert_close(output, expected, rtol=1e-10, atol=1e-12)
     assert output.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("reading", ["paper", "release"])
+@pytest.mark.parametrize("kind", ["quantile", "mean"])
+def test_straight_through_changes_the_gradient_alone(reading: Reading, kind: Literal["quantile", "mean"]) -> None:
+    """Backward pass differentiable approximation: the threshold's output, the gradient of the identity."""
+    z = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    weights = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+    plain = AdaptiveThreshold(kind, 0.2, reading)(z)
+    through = AdaptiveThreshold(kind, 0.2, reading, straight_through=True)(z)
+    assert torch.equal(through, plain)
+    (gradient,) = torch.autograd.grad((plain * weights).sum(), z)
+    assert torch.equal(gradient, weights * (plain > 0))
+    (gradient,) = torch.autograd.grad((through * weights).sum(), z)
+    assert torch.equal(gradient, weights)
+
+
+def test_a_network_with_straight_through_thresholds_gives_the_same_logits() -> None:
+    torch.manual_seed(0)
+    plain = vgg16(width=0.125, hah_blocks=6).eval()
+    through = vgg16(width=0.125, hah_blocks=6, straight_through=True).eval()
+    through.load_state_dict(plain.state_dict())
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(plain(images), through(images))
+
+
+@pytest.mark.parametrize("k", [1, 52, 205, 256, 257, 700])
+@pytest.mark.parametrize("size", [256, 1000, 1024, 4096])
+def test_the_kth_largest_of_long_rows_with_ties(k: int, size: int) -> None:
+    x = torch.randn(3, 2, 1, size, generator=torch.Generator().manual_seed(k)).relu()
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        values = x.to(dtype)
+        if k <= size:
+            expected = values.float().sort(dim=-1, descending=True).values[..., k - 1 : k].to(dtype)
+            assert torch.equal(kth_largest(values, k, dims=(2, 3)), expected)

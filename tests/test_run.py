@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -15,7 +16,9 @@ import pandas as pd
 import pytest
 import torch
 
+from hahbench import catalog
 from hahbench.data import load_images
+from hahbench.models.vgg import vgg16
 from hahbench.run import Job, Observer, run
 from hahbench.spec import AttackSpec, Cell, ModelCard
 from hahbench.store import Store
@@ -57,6 +60,14 @@ def cell_files(store: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in store.glob("*.parquet")}
 
 
+class Silent:
+    def planned(self, jobs: Sequence[Job], done: int) -> None: ...
+    def started(self, job: Job) -> None: ...
+    def progress(self, job: Job, fraction: float, robust_accuracy: float) -> None: ...
+    def warned(self, job: Job, message: str) -> None: ...
+    def finished(self, job: Job, outcomes: pd.DataFrame, seconds: float) -> None: ...
+
+
 def test_runs_that_share_a_store_share_the_work(tmp_path: Path) -> None:
     """A second run overtakes the first in the middle of its first cell."""
     store = Store(tmp_path)
@@ -68,13 +79,6 @@ def test_runs_that_share_a_store_share_the_work(tmp_path: Path) -> None:
         torch.manual_seed(0)
         options: dict[str, Any] = {"dataset_argument": "shapes", "from_path": False, "device": torch.device("cpu")}
         return run([untrained], attacks, images, 4, store=store, observer=observer, **options)
-
-    class Silent:
-        def planned(self, jobs: Sequence[Job], done: int) -> None: ...
-        def started(self, job: Job) -> None: ...
-        def progress(self, job: Job, fraction: float, robust_accuracy: float) -> None: ...
-        def warned(self, job: Job, message: str) -> None: ...
-        def finished(self, job: Job, outcomes: pd.DataFrame, seconds: float) -> None: ...
 
     class Overtaken(Silent):
         def started(self, job: Job) -> None:
@@ -89,6 +93,58 @@ def test_runs_that_share_a_store_share_the_work(tmp_path: Path) -> None:
     assert len(cells) == len(cell_files(tmp_path)) == 3
     changed = [name for name, time in cell_files(tmp_path).items() if overtaken.after_the_other[name] != time]
     assert changed == [store.path(cells[0]).name]
+
+
+def test_a_robust_accuracy_has_a_verdict_and_each_broken_sample_a_member(tmp_path: Path) -> None:
+    """The honest network beside one whose input is rounded, which leaves no gradient."""
+    card = catalog.models()["shapes/Standard"]
+    masked = dataclasses.replace(card, name="masked", loader=rounded_input)
+    store = Store(tmp_path)
+    attack = AttackSpec("apgd", "autoattack", "linf", (8 / 255,), {"members": ["apgd-ce", "square"]})
+    said: list[str] = []
+
+    class Listening(Silent):
+        def warned(self, job: Job, message: str) -> None:
+            said.append(f"{job.card.name}: {message}")
+
+    images = load_images("shapes", "test", None)
+    options: dict[str, Any] = {"dataset_argument": "shapes", "from_path": False, "device": torch.device("cpu")}
+    specs = [AttackSpec("clean", "clean"), attack]
+    run([card, masked], specs, images, 12, store=store, observer=Listening(), **options)
+
+    cells, outcomes = store.read()
+    verdicts = cells.set_index(["model", "attack"])["verdict"].to_dict()
+    assert verdicts["shapes/Standard", "apgd"] == "ok"
+    assert verdicts["shapes/Standard", "clean"] == verdicts["masked", "clean"] == ""
+    assert verdicts["masked", "apgd"].startswith("suspect: ")
+    assert "gradient" in verdicts["masked", "apgd"]
+    assert said == [f"masked: {verdicts['masked', 'apgd']}"]
+    members = outcomes.merge(cells[["key", "model", "attack"]], on="key").query("attack == 'apgd'")
+    broken = (members["adv_pred"] != members["label"]) & (members["clean_pred"] == members["label"])
+    assert set(members.loc[broken & (members["model"] == "shapes/Standard"), "member"]) == {"apgd-ce"}
+    assert set(members.loc[broken & (members["model"] == "masked"), "member"]) == {"square"}
+    assert (members.loc[~broken, "member"] == "").all()
+    assert (members.loc[broken, "step"] > 0).all()
+    assert (members["forwards"] >= members["backwards"]).all()
+
+
+def rounded_input(**params: Any) -> torch.nn.Module:
+    network = vgg16(**params)
+    network.standardize.register_forward_pre_hook(lambda _, inputs: (inputs[0] * 16).round() / 16)
+    return network
+
+
+def test_the_reference_engine_stands_beside_our_own(project: Path) -> None:
+    suite = project / "attacks.toml"
+    suite.write_text('dataset = "shapes"\nn = 3\nmodels = []\nattacks = ["clean", "fmn-linf"]\n')
+    for engine in ("lanes", "reference"):
+        command = [sys.executable, "-m", "hahbench", "run", "attacks.toml", "--model", "own.py", "--engine", engine]
+        subprocess.run(command, cwd=project, check=True, capture_output=True)
+    cells, _ = Store(project / "results").read()
+    found = cells.set_index("attack")[["kind", "attack_version"]].to_dict("index")
+    assert set(found) == {"clean", "fmn-linf", "fmn-linf-reference"}
+    assert found["fmn-linf-reference"]["kind"] == "fmn-reference"
+    assert "foolbox" in found["fmn-linf-reference"]["attack_version"]
 
 
 def test_a_killed_run_resumes_with_nothing_lost_and_nothing_done_twice(project: Path) -> None:

@@ -19,7 +19,7 @@ from hahbench.attacks.losses import (
     loss_and_gradient,
     targeted_difference_of_logits_ratio,
 )
-from hahbench.attacks.projections import lengths, per_image, project_l2, project_linf
+from hahbench.attacks.projections import lengths, per_image, project_l2, project_linf, unit
 
 ApgdLoss: TypeAlias = Literal["ce", "dlr", "dlr-targeted"]
 
@@ -192,9 +192,7 @@ class Apgd:
         return draw * per_image(self.epsilon / lengths(draw, self.norm).clamp_min(_TINY))
 
     def _direction(self, gradient: Tensor) -> Tensor:
-        if self.norm == "linf":
-            return gradient.sign()
-        return gradient / per_image(lengths(gradient, "l2").clamp_min(_TINY))
+        return gradient.sign() if self.norm == "linf" else unit(gradient)
 
     def _clip(self, images: Tensor, x: Tensor) -> Tensor:
         radius = x.new_full((len(x),), self.epsilon)

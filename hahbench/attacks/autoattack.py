@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hahbench.attacks.apgd import Apgd, ApgdLoss
 from hahbench.attacks.apgd_l1 import ApgdL1
-from hahbench.attacks.base import Progress, check_epsilon
+from hahbench.attacks.base import Progress, check_at_least_one, check_epsilon
 from hahbench.attacks.engine import Stepper, begin, count_workers, drive, merge
 from hahbench.attacks.fab import Fab
 from hahbench.attacks.square import Square
@@ -56,8 +56,7 @@ class AutoAttack:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        if self.batch_size < 1:
-            raise HahbenchError(f"batch_size = {self.batch_size} is not allowed; it must be at least 1")
+        check_at_least_one(batch_size=self.batch_size)
         apgd = {"apgd-ce", "apgd-dlr", "apgd-t"}
         for member in self._members:
             if self.randomized and member not in RAND:

@@ -25,6 +25,38 @@ def check_epsilon(level: float | None) -> float:
     return level
 
 
+def check_no_level(level: float | None) -> None:
+    """For attacks that find their own epsilon.
+
+    Raises:
+        HahbenchError: a level is given.
+    """
+    if level is not None:
+        raise HahbenchError(f"level = {level} is not allowed; this kind finds its own epsilon and has no levels")
+
+
+def check_at_least_one(**values: int) -> None:
+    """Check parameters that count something.
+
+    Raises:
+        HahbenchError: one of them is less than 1.
+    """
+    for name, value in values.items():
+        if value < 1:
+            raise HahbenchError(f"{name} = {value} is not allowed; it must be at least 1")
+
+
+def check_positive(**values: float) -> None:
+    """Check parameters that are sizes.
+
+    Raises:
+        HahbenchError: one of them is not positive.
+    """
+    for name, value in values.items():
+        if not value > 0:
+            raise HahbenchError(f"{name} = {value} is not allowed; it must be positive")
+
+
 class Attack(Protocol):
     """An attack with its parameters; construction holds them, the call is stateless.
 

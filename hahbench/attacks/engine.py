@@ -175,6 +175,34 @@ def merge(candidates: Candidates, rows: Tensor, driven: Driven, member: str) -> 
         candidates.member[row] = member
 
 
+def attack_correct(
+    stepper: Stepper[Any], model: nn.Module, samples: Samples, *, batch_size: int, member: str, progress: Progress
+) -> Candidates:
+    """Predict the clean images once and drive ``stepper`` over those that are classified correctly.
+
+    Args:
+        stepper: the attack.
+        model: maps images to logits.
+        samples: on the device of the model.
+        batch_size: the number of lanes.
+        member: the name under which samples are recorded as broken.
+        progress: told of the samples' robust accuracy, those already wrong included.
+    """
+    candidates, logits = begin(model, samples, batch_size)
+    correct = (logits.argmax(dim=1) == samples.labels).nonzero().squeeze(1)
+    share = len(correct) / len(samples)
+    driven = drive(
+        stepper,
+        model,
+        samples[correct],
+        batch_size=batch_size,
+        progress=lambda done, unbroken: progress(done, share * unbroken),
+    )
+    merge(candidates, correct, driven, member)
+    progress(1.0, share - float(driven.broken.sum()) / len(samples))
+    return candidates
+
+
 class _Engine(Generic[L]):
     def __init__(
         self,

@@ -10,11 +10,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from hahbench.attacks.base import Progress
-from hahbench.attacks.engine import Lanes
+from hahbench.attacks.base import Progress, check_at_least_one, check_no_level, check_positive
+from hahbench.attacks.engine import Lanes, attack_correct
 from hahbench.attacks.losses import loss_and_gradient, margin
 from hahbench.attacks.projections import lengths, per_image, project_l2, project_linf, unit
-from hahbench.attacks.single import attack_correct, check_at_least_one, check_no_level, check_positive
 from hahbench.errors import HahbenchError
 from hahbench.outcome import Candidates, Samples
 from hahbench.spec import Norm

@@ -15,8 +15,12 @@ _TINY = 1e-12
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of the labels (N,)."""
-    return functional.cross_entropy(logits, labels, reduction="none")
+    """Cross-entropy of the labels (N,).
+
+    Computed in float64: in float32 the label's probability rounds to 1 where the model is sure, and its part of the
+    gradient to 0.
+    """
+    return functional.cross_entropy(logits.double(), labels, reduction="none").to(logits.dtype)
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:

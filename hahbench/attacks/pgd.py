@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
 from hahbench.attacks import random
-from hahbench.attacks.base import Progress, check_epsilon
-from hahbench.attacks.engine import Lanes
+from hahbench.attacks.base import Progress, check_at_least_one, check_epsilon, check_positive
+from hahbench.attacks.engine import Lanes, attack_correct
 from hahbench.attacks.losses import cross_entropy, loss_and_gradient
-from hahbench.attacks.projections import lengths, per_image, project_l2, project_linf, unit
-from hahbench.attacks.single import attack_correct, check_at_least_one, check_positive
+from hahbench.attacks.projections import per_image, project_l2, project_linf, unit
 from hahbench.errors import HahbenchError
 from hahbench.outcome import Candidates, Samples
 
@@ -102,17 +100,14 @@ class Pgd:
 
     def step(self, model: nn.Module, lanes: PgdLanes) -> None:
         """Evaluate the point and move it along the gradient."""
-        # In float32 the label's probability rounds to 1 where the model is sure, and its part of the gradient to 0.
-        logits, _, gradient = loss_and_gradient(model, lanes.point, lambda z: cross_entropy(z.double(), lanes.labels))
+        logits, _, gradient = loss_and_gradient(model, lanes.point, lambda z: cross_entropy(z, lanes.labels))
         lanes.forwards += 1
         lanes.backwards += 1
         lanes.broken = logits.argmax(dim=1) != lanes.labels
         lanes.candidate[lanes.broken] = lanes.point[lanes.broken]
         lanes.done = lanes.broken | (lanes.step + 1 == self.steps)
         linf = self.attack.norm == "linf"
-        # The largest component is made 1 first, as squares of the gradient of a sure model underflow.
-        largest = lengths(gradient, "linf").clamp_min(torch.finfo(gradient.dtype).tiny)
-        direction = gradient.sign() if linf else unit(gradient / per_image(largest))
+        direction = gradient.sign() if linf else unit(gradient)
         delta = lanes.point - lanes.images + self.attack.relative_step_size * self.epsilon * direction
         radius = delta.new_full((len(delta),), self.epsilon)
         delta = project_linf(delta, radius) if linf else project_l2(delta, radius)

@@ -31,7 +31,9 @@ def lengths(delta: Tensor, norm: Norm) -> Tensor:
 
 def unit(delta: Tensor) -> Tensor:
     """Each row divided by its l2 norm; rows of zeros stay."""
-    return delta / per_image(lengths(delta, "l2").clamp_min(_TINY))
+    # The largest value is made 1 first: the squares of a sure model's gradient underflow.
+    scaled = delta / per_image(lengths(delta, "linf").clamp_min(torch.finfo(delta.dtype).tiny))
+    return scaled / per_image(lengths(scaled, "l2").clamp_min(_TINY))
 
 
 def project_linf(delta: Tensor, radius: Tensor) -> Tensor:
@@ -62,7 +64,9 @@ def project_l1_in_box(images: Tensor, delta: Tensor, radius: Tensor) -> Tensor:
         excess = left.clamp_min(0).minimum(room).sum(dim=1, keepdim=True) - bound
         low = torch.where(excess > 0, threshold, low)
         high = torch.where(excess > 0, high, threshold)
-        if ((excess > 0) | (excess < -_RELATIVE_TOLERANCE * bound)).logical_and(high > low).logical_not().all():
+        solved = (excess <= 0) & (excess >= -_RELATIVE_TOLERANCE * bound)
+        # Neighbouring floats have no midpoint.
+        if (solved | (high - low <= _RELATIVE_TOLERANCE * high)).all():
             break
         slope = ((left > 0) & (left < room)).sum(dim=1, keepdim=True)
         newton = threshold + excess / slope.clamp_min(1)

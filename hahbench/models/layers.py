@@ -159,15 +159,22 @@ class AdaptiveThreshold(nn.Module):
         kind: how tau is chosen.
         active_fraction: of the locations, in (0, 1].
         reading: see the module's docstring.
+        straight_through: whether gradients pass as if nothing were zeroed: backward pass differentiable approximation
+            (Athalye, Carlini and Wagner 2018, https://arxiv.org/abs/1802.00420, section 4.1).
     """
 
     def __init__(
-        self, kind: Literal["quantile", "mean"] = "quantile", active_fraction: float = 0.2, reading: Reading = "paper"
+        self,
+        kind: Literal["quantile", "mean"] = "quantile",
+        active_fraction: float = 0.2,
+        reading: Reading = "paper",
+        straight_through: bool = False,
     ) -> None:
         super().__init__()
         self.kind = kind
         self.active_fraction = active_fraction
         self.reading = reading
+        self.straight_through = straight_through
 
     def forward(self, z: Tensor) -> Tensor:
         locations = z.shape[2] * z.shape[3]
@@ -182,10 +189,13 @@ class AdaptiveThreshold(nn.Module):
             tau = kth_largest(z, locations - dropped + 1, dims=(2, 3))
         # A product with a mask of floats takes a fifth of the time of torch.where or masked_fill on a CPU.
         exceeds = torch.ge if self.reading == "paper" else torch.gt
-        return z * exceeds(z.detach(), tau, out=torch.empty_like(z))
+        kept: Tensor = z * exceeds(z.detach(), tau, out=torch.empty_like(z))
+        # z + (z - z) and z + (0 - z) are exact.
+        return z + (kept - z).detach() if self.straight_through else kept
 
     def extra_repr(self) -> str:
-        return f"{self.kind!r}, active_fraction={self.active_fraction}, reading={self.reading!r}"
+        through = ", straight_through=True" if self.straight_through else ""
+        return f"{self.kind!r}, active_fraction={self.active_fraction}, reading={self.reading!r}{through}"
 
 
 class HaHBlock(nn.Module):
@@ -201,6 +211,7 @@ class HaHBlock(nn.Module):
         threshold: see ``AdaptiveThreshold``; ``"none"`` is the ablation of table 3.
         active_fraction: see ``AdaptiveThreshold``.
         sigma: see ``DivisiveNorm2d``.
+        straight_through: see ``AdaptiveThreshold``.
     """
 
     def __init__(
@@ -213,6 +224,7 @@ class HaHBlock(nn.Module):
         threshold: Threshold = "quantile",
         active_fraction: float = 0.2,
         sigma: float = 0.1,
+        straight_through: bool = False,
     ) -> None:
         super().__init__()
         self.conv = ImplicitNormConv2d(in_channels, out_channels)
@@ -221,7 +233,9 @@ class HaHBlock(nn.Module):
             DivisiveNorm2d(sigma, reading) if normalization == "divisive" else nn.BatchNorm2d(out_channels)
         )
         self.threshold = (
-            nn.Identity() if threshold == "none" else AdaptiveThreshold(threshold, active_fraction, reading)
+            nn.Identity()
+            if threshold == "none"
+            else AdaptiveThreshold(threshold, active_fraction, reading, straight_through)
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -76,6 +76,7 @@ def vgg16(
     threshold: Threshold = "quantile",
     active_fraction: float = 0.2,
     sigma: float = 0.1,
+    straight_through: bool = False,
 ) -> VGG:
     """VGG-16 with its first ``hah_blocks`` blocks replaced by HaH blocks.
 
@@ -88,6 +89,8 @@ def vgg16(
         threshold: of the HaH blocks; ``"none"`` is an ablation.
         active_fraction: of the locations that the quantile threshold keeps, in (0, 1].
         sigma: of the divisive normalisation, in [0, 1].
+        straight_through: whether gradients pass through the thresholds as if nothing were zeroed, for an attack that is
+            adapted to them; the outputs are the same.
 
     Raises:
         ModelError: an argument that is not allowed; the message names it.
@@ -100,6 +103,7 @@ def vgg16(
     _check("threshold", threshold, ", ".join(THRESHOLDS), threshold in THRESHOLDS)
     fraction_allowed = _is_number(active_fraction) and 0 < active_fraction <= 1
     _check("active_fraction", active_fraction, "above 0 and at most 1", fraction_allowed)
+    _check("straight_through", straight_through, "true or false", isinstance(straight_through, bool))
     _check("sigma", sigma, "0 to 1", _is_number(sigma) and 0 <= sigma <= 1)
 
     layers: list[nn.Module] = []
@@ -117,6 +121,7 @@ def vgg16(
                     threshold=threshold,
                     active_fraction=active_fraction,
                     sigma=sigma,
+                    straight_through=straight_through,
                 )
             else:
                 block = RegularBlock(in_channels, channels, reading=reading)

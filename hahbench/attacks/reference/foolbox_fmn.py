@@ -17,7 +17,7 @@ from eagerpy.astensor import astensor
 from eagerpy.tensor.tensor import Tensor as EagerTensor
 from torch import Tensor, nn
 
-from hahbench.attacks.base import Progress
+from hahbench.attacks.base import Progress, check_at_least_one, check_no_level, check_positive
 from hahbench.attacks.reference.watched import WatchedModel
 from hahbench.errors import HahbenchError
 from hahbench.outcome import Candidates, Samples
@@ -90,12 +90,10 @@ class FoolboxFastMinimumNorm:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        if self.steps < 1:
-            raise HahbenchError(f"steps = {self.steps} is not allowed; it must be at least 1")
+        check_at_least_one(steps=self.steps)
+        check_positive(max_stepsize=self.max_stepsize)
         if not 0 < self.gamma < 1:
             raise HahbenchError(f"gamma = {self.gamma} is not allowed; it must lie between 0 and 1")
-        if self.max_stepsize <= 0:
-            raise HahbenchError(f"max_stepsize = {self.max_stepsize} is not allowed; it must be positive")
 
     @property
     def passes(self) -> float:
@@ -108,8 +106,7 @@ class FoolboxFastMinimumNorm:
         Raises:
             HahbenchError: a level is given.
         """
-        if level is not None:
-            raise HahbenchError(f"level = {level} is not allowed; this kind finds its own epsilon and has no levels")
+        check_no_level(level)
 
     def __call__(
         self, model: nn.Module, samples: Samples, level: float | None, seed: int, progress: Progress

@@ -17,7 +17,7 @@ import torch
 from pyautoattack import checks
 from torch import Tensor, nn
 
-from hahbench.attacks.base import Progress, check_epsilon
+from hahbench.attacks.base import Progress, check_at_least_one, check_epsilon
 from hahbench.attacks.reference.watched import WatchedModel
 from hahbench.errors import HahbenchError
 from hahbench.outcome import Candidates, Samples
@@ -61,8 +61,7 @@ class PyAutoAttack:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        if self.batch_size < 1:
-            raise HahbenchError(f"batch_size = {self.batch_size} is not allowed; it must be at least 1")
+        check_at_least_one(batch_size=self.batch_size)
         refused = sorted(set(self.members) - {"apgd-ce", "apgd-dlr"})
         if self.randomized and refused:
             raise HahbenchError(f"member {refused[0]!r} cannot be randomized; allowed: 'apgd-ce', 'apgd-dlr'")
