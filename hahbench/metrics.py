@@ -13,6 +13,11 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 CONFIDENCE = 0.95
 
+_ROUND_OFF = 1e-5
+# Two attacks that are equally good each miss a few samples on the edge.
+_FEWEST_MISSED = 2
+_SMALLEST_SHARE_MISSED = 0.05
+
 SCORE_COLUMNS: dict[str, str] = {
     "dataset": "str",
     "data_digest": "str",
@@ -30,7 +35,8 @@ SCORE_COLUMNS: dict[str, str] = {
 }
 """The columns of a score table. ``value`` has the 95 % interval [``low``, ``high``]; ``draws`` were pooled.
 
-``verdict`` is ``ok`` where nothing speaks against a robust accuracy, else ``suspect:`` and why; empty for other scores.
+``verdict`` is ``ok`` where nothing speaks against a robust accuracy or a minimum norm, else ``suspect:`` and why; empty
+where it was not examined.
 """
 
 _CARRIED_OUT = ["kind", "norm", "params", "attack_version"]
@@ -56,19 +62,54 @@ def scores(cells: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
     newest = ordered.merge(last, on=[*_MEASURED, *_CARRIED_OUT])
     labelled = newest[["key", "dataset", *_MEASURED, "seed", "norm", "worst_case", "verdict"]]
     rows: list[dict[str, object]] = []
-    for measured, part in outcomes.merge(labelled, on="key").groupby(_MEASURED, dropna=False):
+    labelled_outcomes = outcomes.merge(labelled, on="key")
+    for measured, part in labelled_outcomes.groupby(_MEASURED, dropna=False):
         facts = dict(zip(_MEASURED, measured, strict=True))
         facts |= {"dataset": part["dataset"].iloc[0], "draws": part["seed"].nunique()}
         # Of several draws the one that raises doubts counts: "suspect" sorts after "ok" and "".
         facts["verdict"] = part["verdict"].max()
+        if _is_minimum_norm(part):
+            same = (labelled_outcomes[["data_digest", "model", "model_digest"]] == list(measured[:3])).all(axis=1)
+            facts["verdict"] = _verdict_on_norms(part, labelled_outcomes[same])
         for metric, value, low, high, n in _metrics(part):
             rows.append({**facts, "metric": metric, "value": value, "low": low, "high": high, "n": n})
     return pd.DataFrame(rows, columns=list(SCORE_COLUMNS)).astype(SCORE_COLUMNS)
 
 
-def _metrics(part: pd.DataFrame) -> Iterator[tuple[str, float, float, float, int]]:
+def _is_minimum_norm(part: pd.DataFrame) -> bool:
     norm, level, worst_case = part[["norm", "level", "worst_case"]].iloc[0]
-    if not (norm and worst_case and pd.isna(level)):
+    return bool(norm and worst_case and pd.isna(level))
+
+
+def _verdict_on_norms(part: pd.DataFrame, of_model: pd.DataFrame) -> str:
+    """Whether attacks of the same norm within an epsilon broke samples for which this one found nothing as near.
+
+    Args:
+        part: the outcomes of a minimum-norm attack.
+        of_model: all outcomes of the same model on the same samples.
+
+    Returns:
+        Empty where there is no other attack to compare with.
+    """
+    norm = part["norm"].iloc[0]
+    nearest = part.groupby("index")[norm].min().rename("nearest")
+    bounded = of_model[of_model["worst_case"] & (of_model["norm"] == norm) & of_model["level"].notna()]
+    verdict = "" if bounded.empty else "ok"
+    for (attack, level), other in bounded.groupby(["attack", "level"]):
+        broken = other[(other["clean_pred"] == other["label"]) & (other["adv_pred"] != other["label"])]
+        found = broken.drop_duplicates("index").join(nearest, on="index", how="inner")["nearest"]
+        missed = int((found > level * (1 + _ROUND_OFF)).sum())
+        if missed >= max(_FEWEST_MISSED, _SMALLEST_SHARE_MISSED * len(nearest)):
+            verdict = (
+                f"suspect: {attack} broke {missed} of {len(nearest)} samples within {level:.4g} for which this attack "
+                "found nothing as near"
+            )
+    return verdict
+
+
+def _metrics(part: pd.DataFrame) -> Iterator[tuple[str, float, float, float, int]]:
+    norm = part["norm"].iloc[0]
+    if not _is_minimum_norm(part):
         right = (part["adv_pred"] == part["label"]).groupby(part["index"]).mean()
         yield "accuracy", *accuracy(right.to_numpy(float))
         return

@@ -185,6 +185,33 @@ def test_mean_interval_covers_the_truth() -> None:
     assert np.mean([low <= 1.0 <= high for _, low, high, _ in map(mean_norm, norms)]) >= 0.93
 
 
+BOUNDED = {"attack": "autoattack-l2", "level": 0.5, "norm": "l2", "worst_case": True, "verdict": "ok"}
+
+
+def test_norms_are_suspect_where_another_attack_breaks_what_they_call_far() -> None:
+    """Of 40 samples another attack breaks 10 within 0.5; this one's norms of two, or of one, of these are larger."""
+    right = [False] * 10 + [True] * 30
+    for far, verdict in ((2, "suspect: autoattack-l2 broke 2 of 40 samples within 0.5 "), (1, "ok")):
+        norms = [0.7] * far + [0.5] * (10 - far) + [2.0] * 30
+        asked = cells({"key": "fmn", **FMN}, {"key": "bounded", **BOUNDED})
+        scored = scores(asked, pd.concat([outcomes("fmn", [False] * 40, norms), outcomes("bounded", right)]))
+        assert scored.loc[scored["metric"] == "median_norm", "verdict"].item().startswith(verdict)
+        assert scored.loc[scored["attack"] == "autoattack-l2", "verdict"].item() == "ok"
+
+
+@pytest.mark.parametrize("change", [{"norm": "linf"}, {"model_digest": "x"}, {"data_digest": "x"}])
+def test_norms_are_compared_with_the_same_threat_model_on_the_same_samples(change: dict[str, Any]) -> None:
+    asked = cells({"key": "fmn", **FMN}, {"key": "bounded", **BOUNDED, **change})
+    scored = scores(asked, pd.concat([outcomes("fmn", [False] * 9, [2.0] * 9), outcomes("bounded", [False] * 9)]))
+    assert set(scored.loc[scored["attack"] == "fmn-l2", "verdict"]) == {""}
+
+
+def test_of_several_draws_the_doubt_counts() -> None:
+    asked = cells({"key": "a", **BOUNDED}, {"key": "b", **BOUNDED, "seed": 1, "verdict": "suspect: it is random"})
+    happened = pd.concat([outcomes("a", [True] * 3), outcomes("b", [True] * 3)])
+    assert only(scores(asked, happened))["verdict"] == "suspect: it is random"
+
+
 def test_no_cells_have_no_scores() -> None:
     empty = pd.DataFrame(columns=[*OUTCOME_COLUMNS, "key"]).astype({**OUTCOME_COLUMNS, "key": "str"})
     found = scores(cells({}).iloc[:0], empty)
