@@ -128,6 +128,8 @@ def read_card(path: Path) -> ModelCard:
 
     def registered(name: str, where: Path) -> ModelCard:
         if name.endswith(".toml"):
+            if (where.parent / name).resolve() == where.resolve():
+                raise CatalogError(f"{where}: key 'base': {name!r} is the card itself")
             return read_card(where.parent / name)
         try:
             return models()[name]

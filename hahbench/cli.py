@@ -130,7 +130,7 @@ def run_suite(
     store: StoreFolder = Path("results"),
     engine: Annotated[
         Literal["lanes", "reference"],
-        typer.Option("--engine", help="hahbench's own, or foolbox and pyautoattack to compare with."),
+        typer.Option("--engine", help="Ours, or foolbox for FMN and pyautoattack for AutoAttack."),
     ] = "lanes",
     device: Device = "auto",
     as_json: Json = False,

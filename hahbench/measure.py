@@ -125,15 +125,18 @@ def _norms(images: Tensor, clean: Tensor) -> dict[Norm, np.ndarray]:
 
 @torch.no_grad()
 def _predict(model: nn.Module, images: Tensor) -> np.ndarray:
-    with torch.autocast(images.device.type, enabled=False), _full_float32():
+    with torch.autocast(images.device.type, enabled=False), full_float32():
         logits = model(images)
     predicted: np.ndarray = logits.argmax(dim=1).masked_fill(logits.isnan().any(dim=1), -1).cpu().numpy()
     return predicted
 
 
 @contextlib.contextmanager
-def _full_float32() -> Iterator[None]:
-    """Without TF32, with which cuDNN by default rounds what it convolves to 10 bits after the point."""
+def full_float32() -> Iterator[None]:
+    """Without TF32, with which cuDNN by default rounds what it convolves to 10 bits after the point.
+
+    Attacks need it too: on the boundary, which is where they stop, TF32 and float32 disagree.
+    """
     backends: Any = torch.backends
     name: str
     off: str | bool

@@ -94,17 +94,19 @@ def _verdict_on_norms(part: pd.DataFrame, of_model: pd.DataFrame) -> str:
     norm = part["norm"].iloc[0]
     nearest = part.groupby("index")[norm].min().rename("nearest")
     bounded = of_model[of_model["worst_case"] & (of_model["norm"] == norm) & of_model["level"].notna()]
-    verdict = "" if bounded.empty else "ok"
+    doubts = []
     for (attack, level), other in bounded.groupby(["attack", "level"]):
         broken = other[(other["clean_pred"] == other["label"]) & (other["adv_pred"] != other["label"])]
         found = broken.drop_duplicates("index").join(nearest, on="index", how="inner")["nearest"]
         missed = int((found > level * (1 + _ROUND_OFF)).sum())
         if missed >= max(_FEWEST_MISSED, _SMALLEST_SHARE_MISSED * len(nearest)):
-            verdict = (
-                f"suspect: {attack} broke {missed} of {len(nearest)} samples within {level:.4g} for which this attack "
-                "found nothing as near"
+            doubts.append(
+                f"{attack} broke {missed} of {len(nearest)} samples within {level:.4g} for which this attack found "
+                "nothing as near"
             )
-    return verdict
+    if doubts:
+        return f"suspect: {'; '.join(doubts)}"
+    return "" if bounded.empty else "ok"
 
 
 def _metrics(part: pd.DataFrame) -> Iterator[tuple[str, float, float, float, int]]:

@@ -32,9 +32,9 @@ OUTCOME_COLUMNS: dict[str, str] = {
 ``index`` is the sample's position in the test set. ``adv_pred`` is the prediction on the perturbed image. The four
 norms are those of the perturbation that broke the sample, in pixel values of [0, 1]: 0 where the model was already
 wrong, infinity where it was not broken. ``member`` is the part of the attack that broke the sample, such as
-``square``, and ``step`` the step at which it did, counted from 1 in its last restart; empty and -1 where nothing broke
-it. ``forwards`` and ``backwards`` are passes of the model, -1 where the attack does not tell. ``seconds`` is wall time,
-averaged over the samples.
+``square``, and ``step`` the step at which it first did, counted from 1 in that restart; empty and -1 where nothing
+broke it. ``forwards`` and ``backwards`` are passes of the model, -1 where the attack does not tell. ``seconds`` is wall
+time, averaged over the samples.
 """
 
 
@@ -63,7 +63,7 @@ class Samples:
         return Samples(self.index.to(device), self.images.to(device), self.labels.to(device))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Candidates:
     """What an attack proposes; only the judge says what it achieved.
 

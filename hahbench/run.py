@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import functools
 import platform
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import pandas as pd
@@ -28,6 +29,8 @@ from hahbench.models.prepare import prepare
 from hahbench.outcome import Samples
 from hahbench.spec import AttackSpec, Cell, ModelCard, digest
 from hahbench.store import Store
+
+_FEWEST_TO_EXAMINE = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,24 +123,24 @@ def run(
         started = time.perf_counter()
         outcomes = _attack_and_judge(job, samples_on_device, observer)
         seconds = time.perf_counter() - started
+        found = {
+            **facts,
+            "model_argument": job.card.argument or job.card.name,
+            "display": job.card.display or job.card.name,
+            "reference": job.card.reference,
+            "parameters": sum(parameter.numel() for parameter in job.model.parameters()),
+            "worst_case": job.attack.worst_case,
+            "verdict": "",
+            "seconds": seconds,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        # Before the diagnostics, so that what the attack found is not lost with them.
+        store.write(job.cell, outcomes, found)
         verdict = _verdict(job, samples_on_device, outcomes, {other.card.name: other.prepared for other in jobs})
+        if verdict:
+            store.write(job.cell, outcomes, {**found, "verdict": verdict})
         if verdict not in ("", "ok"):
             observer.warned(job, verdict)
-        store.write(
-            job.cell,
-            outcomes,
-            {
-                **facts,
-                "model_argument": job.card.argument or job.card.name,
-                "display": job.card.display or job.card.name,
-                "reference": job.card.reference,
-                "parameters": sum(parameter.numel() for parameter in job.model.parameters()),
-                "worst_case": job.attack.worst_case,
-                "verdict": verdict,
-                "seconds": seconds,
-                "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            },
-        )
         observer.finished(job, outcomes, seconds)
     return [job.cell for job in jobs]
 
@@ -189,9 +192,12 @@ def _plan(
         model = load_model(card)
         identity = model_digest(card, model)
         model = model.to(device).requires_grad_(False)
-        few = samples.images[:4].to(device)
-        check_classifier(model, few, len(images.classes), card.name)
-        prepared = prepare(model, few)
+        some = samples.images[:64].to(device)
+        check_classifier(model, some[:2], len(images.classes), card.name)
+        # Batches shrink to one image before an attack ends.
+        check_classifier(model, some[:1], len(images.classes), card.name)
+        with measure.full_float32():
+            prepared = prepare(model, some)
         for spec, attack in built:
             version = f"{type(attack).version}, judge {measure.VERSION}"
             for level in spec.levels or (None,):
@@ -205,7 +211,7 @@ def _attack_and_judge(job: Job, samples: Samples, observer: Observer) -> pd.Data
     cell = job.cell
     started = time.perf_counter()
     try:
-        with warnings.catch_warnings(record=True) as doubts:
+        with warnings.catch_warnings(record=True) as doubts, measure.full_float32(), _seeded(cell.seed, samples):
             warnings.simplefilter("always")
             progress = functools.partial(observer.progress, job)
             candidates = job.attack(job.prepared, samples, cell.level, cell.seed, progress)
@@ -229,10 +235,21 @@ def _attack_and_judge(job: Job, samples: Samples, observer: Observer) -> pd.Data
         ) from error
 
 
+@contextlib.contextmanager
+def _seeded(seed: int, samples: Samples) -> Iterator[None]:
+    """The global generators of torch seeded for models whose output is random, and as they were afterwards."""
+    device = samples.images.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
 def _verdict(job: Job, samples: Samples, outcomes: pd.DataFrame, models: Mapping[str, nn.Module]) -> str:
-    """``ok``, or what speaks against the robust accuracy; empty for attacks that are bounded by no epsilon."""
+    """``ok``, or what speaks against the robust accuracy; empty without an epsilon, or with too few samples."""
     cell, norm = job.cell, job.cell.attack.norm
     if not job.attack.worst_case or norm is None or norm == "l0" or cell.level is None:
+        return ""
+    if (outcomes["clean_pred"] == outcomes["label"]).sum() < _FEWEST_TO_EXAMINE:
         return ""
     others = {name: model for name, model in models.items() if name != cell.model}
     try:

@@ -18,7 +18,7 @@ from hahbench import __version__
 from hahbench.atomic import replacing
 from hahbench.errors import StoreError
 from hahbench.outcome import OUTCOME_COLUMNS
-from hahbench.spec import Cell
+from hahbench.spec import Cell, digest
 
 SCHEMA = 2
 """Version of the file layout; raised with every change of the columns."""
@@ -73,7 +73,8 @@ class Store:
         """Where the outcomes of ``cell`` lie, or would."""
         level = "" if cell.level is None else f"-{cell.level:.6g}"
         name = re.sub(r"[^A-Za-z0-9.-]+", "_", f"{cell.model}-{cell.attack.name}{level}-{cell.seed}")
-        return self.folder / f"{name[:120]}-{cell.key[:20]}.parquet"
+        # Files of another layout count as absent.
+        return self.folder / f"{name[:120]}-{digest(cell.key, SCHEMA)[:20]}.parquet"
 
     def __contains__(self, cell: Cell) -> bool:
         return self.path(cell).is_file()
@@ -163,4 +164,4 @@ def _read_cell(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
         raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
     except (pa.ArrowException, KeyError, ValueError) as error:
         raise StoreError(f"{path}: is no result file; delete it and run the suite again") from error
-    raise StoreError(f"{path}: has layout {layout}; this hahbench, {__version__}, reads layout {SCHEMA}")
+    raise StoreError(f"{path}: has layout {layout}; this hahbench, {__version__}, reads layout {SCHEMA}; move it away")

@@ -95,8 +95,7 @@ def test_outcomes_do_not_depend_on_the_number_of_lanes(norm: BallNorm, epsilon: 
         driven = attack(network, samples, norm, epsilon, loss, batch_size=batch_size, iterations=20)
         assert torch.equal(driven.broken, whole.broken)
         assert torch.equal(driven.attempt, whole.attempt)
-        # Kernels differ with the width of the batch, and with them the last bits.
-        assert float((driven.candidates - whole.candidates).abs().max()) < 2 * epsilon
+        assert torch.equal(driven.step, whole.step)
 
 
 def test_a_broken_sample_leaves_at_once_and_counts_its_passes() -> None:

@@ -73,7 +73,7 @@ def test_the_standard_version_breaks_what_the_library_breaks(norm: BallNorm, eps
 
 
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.0015), ("l2", 0.035)])
-def test_flags_do_not_depend_on_batch_size_order_or_shard(norm: BallNorm, epsilon: float) -> None:
+def test_flags_do_not_depend_on_batch_size_order_shard_or_threads(norm: BallNorm, epsilon: float) -> None:
     network, samples = small_network(18)
     members: tuple[Member, ...] = ("apgd-ce", "apgd-t", "fab-t")
 
@@ -82,11 +82,17 @@ def test_flags_do_not_depend_on_batch_size_order_or_shard(norm: BallNorm, epsilo
         outcomes = judged(network, samples[rows], found, norm, epsilon)
         return (outcomes["adv_pred"] != outcomes["label"]).tolist()
 
+    before = torch.get_num_threads()
     order = torch.randperm(18, generator=torch.Generator().manual_seed(0))
     whole = np.array(flags(torch.arange(18), 18))
     assert 4 < whole.sum() < 14
     assert flags(torch.arange(18), 7) == whole.tolist()
     assert flags(order, 18) == whole[order.numpy()].tolist()
+    torch.set_num_threads(2)
+    try:
+        assert flags(torch.arange(18), 64) == whole.tolist()
+    finally:
+        torch.set_num_threads(before)
     assert [flag for shard in torch.arange(18).chunk(3) for flag in flags(shard, 64)] == whole.tolist()
 
 

@@ -91,7 +91,7 @@ def test_random_starts_are_uniform_in_the_ball_and_differ_between_restarts(norm:
     false, images = torch.zeros(n, dtype=torch.bool), torch.full((n, 1, 1, 2), 0.5)
 
     def starts(attempt: Tensor) -> Tensor:
-        lanes = Lanes(row, row, attempt, zero, images, zero, images.clone(), false, false, zero, zero)
+        lanes = Lanes(row, row, attempt, zero, images, zero, images.clone(), false, false, zero, zero, zero)
         lanes_started = Pgd(ProjectedGradientDescent(norm, restarts=2), epsilon, seed=0).start(lanes)
         return (lanes_started.point - images).flatten(1) / epsilon
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
@@ -23,6 +23,7 @@ def splitmix64(state: int) -> int:
     return state ^ (state >> 31)
 
 
+@settings(deadline=None)
 @given(key=st.integers(-(2**63), 2**63 - 1), draw=st.integers(0, 10**6))
 def test_a_number_is_the_hash_of_key_and_counter(key: int, draw: int) -> None:
     start = splitmix64((key + draw) % 2**64)
@@ -30,6 +31,7 @@ def test_a_number_is_the_hash_of_key_and_counter(key: int, draw: int) -> None:
     assert uniform(torch.tensor([key]), draw, 3).tolist() == [expected]
 
 
+@settings(deadline=None)
 @given(index=st.lists(WHOLE, min_size=2, max_size=20, unique=True), seed=WHOLE)
 def test_a_sample_draws_the_same_alone_and_among_others(index: list[int], seed: int) -> None:
     def draws(rows: list[int]) -> Tensor:

@@ -49,7 +49,18 @@ def fresh_lanes(samples: Samples) -> Lanes:
     zero, false = torch.zeros_like(samples.labels), torch.zeros_like(samples.labels, dtype=torch.bool)
     images = samples.images
     return Lanes(
-        zero, samples.index, zero, zero.clone(), images, samples.labels, images, false, false, zero.clone(), zero
+        zero,
+        samples.index,
+        zero,
+        zero.clone(),
+        images,
+        samples.labels,
+        images,
+        false,
+        false,
+        zero - 1,
+        zero.clone(),
+        zero,
     )
 
 

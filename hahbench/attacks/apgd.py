@@ -77,7 +77,7 @@ class Apgd:
 
     def __init__(
         self,
-        norm: Literal["l1", "l2", "linf"],
+        norm: Literal["l2", "linf"],
         epsilon: float,
         loss: ApgdLoss,
         *,
@@ -87,7 +87,8 @@ class Apgd:
         iterations: int = 100,
         passes: int = 1,
     ) -> None:
-        self.norm, self.epsilon, self.loss = norm, epsilon, loss
+        self.norm: Literal["l1", "l2", "linf"] = norm
+        self.epsilon, self.loss = epsilon, loss
         self.ranking, self.seed, self.passes = ranking, seed, passes
         self.attempts = attempts
         # The start is evaluated too.

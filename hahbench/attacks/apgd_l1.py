@@ -55,8 +55,9 @@ class ApgdL1(Apgd):
         passes: int = 1,
     ) -> None:
         super().__init__(
-            "l1", epsilon, loss, ranking=ranking, seed=seed, attempts=attempts, iterations=iterations, passes=passes
+            "linf", epsilon, loss, ranking=ranking, seed=seed, attempts=attempts, iterations=iterations, passes=passes
         )
+        self.norm = "l1"
         # Each stage evaluates the point that it starts from, too.
         ends = torch.tensor([round(share * iterations) + 1 for _, share in _STAGES]).cumsum(0)
         self.steps = int(ends[-1])

@@ -7,12 +7,13 @@ import functools
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from hahbench.attacks.apgd import Apgd, ApgdLoss
 from hahbench.attacks.apgd_l1 import ApgdL1
 from hahbench.attacks.base import Progress, check_at_least_one, check_epsilon
-from hahbench.attacks.engine import Stepper, begin, count_workers, drive, merge
+from hahbench.attacks.engine import VERSION, Stepper, begin, count_workers, drive, merge
 from hahbench.attacks.fab import Fab
 from hahbench.attacks.square import Square
 from hahbench.errors import HahbenchError
@@ -51,7 +52,7 @@ class AutoAttack:
     randomized: bool = False
     batch_size: int = 128
 
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = f"2, engine {VERSION}"
     worst_case: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -98,8 +99,11 @@ class AutoAttack:
         candidates, logits = begin(model, samples, self.batch_size)
         self._check_classes(logits.shape[1])
         robust = (logits.argmax(dim=1) == samples.labels).nonzero().squeeze(1)
-        ranking = logits.argsort(dim=1, descending=True)
-        approximate: nn.Module | None = getattr(model, "low_precision", None)
+        # The label comes first also where another class ties with it.
+        ranking = logits.scatter(1, samples.labels.unsqueeze(1), torch.inf).argsort(dim=1, descending=True)
+        approximate = getattr(model, "low_precision", None)
+        if not isinstance(approximate, nn.Module):
+            approximate = None
         finished = 0.0
         for member in self._members:
             if len(robust) == 0:
@@ -114,6 +118,8 @@ class AutoAttack:
                 batch_size=self.batch_size,
                 progress=part,
                 approximate=approximate if member in _IN_LOW_PRECISION else None,
+                # Threads would take the numbers of a random model in any order.
+                workers=1 if self.randomized else None,
             )
             merge(candidates, robust, driven, member)
             robust = robust[~driven.broken]
@@ -125,7 +131,7 @@ class AutoAttack:
         for member in self._members:
             if classes < _FEWEST_CLASSES.get(member, 2):
                 raise HahbenchError(
-                    f"kind 'autoattack': member {member!r} needs at least {_FEWEST_CLASSES[member]} classes, "
+                    f"kind 'autoattack': member {member!r} needs at least {_FEWEST_CLASSES.get(member, 2)} classes, "
                     f"the model has {classes}; choose other members"
                 )
 
@@ -142,7 +148,7 @@ class AutoAttack:
         assert self.norm != "l1"
         if member == "fab-t":
             return Fab(self.norm, epsilon, ranking=ranking, attempts=targets)
-        rows = self.batch_size // count_workers(ranking.device)
+        rows = self.batch_size // count_workers(ranking.device, min(self.batch_size, len(ranking)))
         return Square(self.norm, epsilon, seed=seed, batch_size=rows, approximate=approximate)
 
     @property

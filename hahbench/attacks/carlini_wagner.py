@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hahbench.attacks.base import Progress, check_at_least_one, check_no_level, check_positive
-from hahbench.attacks.engine import Lanes, attack_correct
+from hahbench.attacks.engine import VERSION, Lanes, attack_correct
 from hahbench.attacks.losses import loss_and_gradient, margin
 from hahbench.attacks.projections import lengths, per_image
 from hahbench.errors import HahbenchError
@@ -52,7 +52,7 @@ class CarliniWagner:
     confidence: float = 0.0
     batch_size: int = 128
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = f"1, engine {VERSION}"
     worst_case: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import copy
 import dataclasses
 import math
 import threading
+from collections.abc import Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -35,6 +37,7 @@ class Lanes:
         candidate: (L, C, H, W), the best perturbed image; the clean one where none is found.
         broken: (L,) whether ``candidate`` is one that the attack looks for.
         done: (L,) whether the attempt is over.
+        broken_at: (L,) the step at which ``broken`` was first set; -1 before. The engine keeps it.
         forwards: (L,) forward passes of this attempt.
         backwards: (L,) backward passes of this attempt.
     """
@@ -48,13 +51,19 @@ class Lanes:
     candidate: Tensor
     broken: Tensor
     done: Tensor
+    broken_at: Tensor
     forwards: Tensor
     backwards: Tensor
 
 
+VERSION = "1"
+"""Of the engine, the losses and the random numbers; raised when results of all attacks change."""
+
 L = TypeVar("L", bound=Lanes)
+T = TypeVar("T")
 
 _STEPS_BETWEEN_REPORTS = 5
+_FEWEST_LANES = 16
 
 
 class Stepper(Protocol[L]):
@@ -88,7 +97,7 @@ class Driven:
         candidates: (N, C, H, W), the clean image where nothing was found.
         broken: (N,) bool.
         attempt: (N,) int64, the one that broke the sample; -1 where none did.
-        step: (N,) int64, the step within that attempt; -1 where none did.
+        step: (N,) int64, the step of that attempt at which it first did, from 1; -1 where none did.
         forwards: (N,) int64, passes over all attempts.
         backwards: (N,) int64.
     """
@@ -109,46 +118,73 @@ def drive(
     batch_size: int,
     progress: Progress | None = None,
     approximate: nn.Module | None = None,
+    workers: int | None = None,
 ) -> Driven:
     """Carry out an attack on every sample.
 
-    On the CPU the lanes are shared out to as many workers as torch has threads, each of which calls the model on its
-    own: networks of this size gain little from several threads within one convolution.
+    On the CPU several workers share the samples and the lanes, each a thread that asks a copy of the model: networks of
+    this size gain little from several threads within one convolution. The copies share their weights.
 
     Args:
         stepper: the attack.
         model: maps images to logits.
         samples: those to attack, on the device of the model.
         batch_size: the number of lanes, all workers together.
-        progress: called with the fraction of the work done, samples that break counted as whole, and the fraction not
-            broken so far.
-        approximate: a faster model that gives nearly the same logits, to be attacked in place of ``model``; what breaks
-            it must break ``model`` too, or the attack goes on.
+        progress: called with the fraction of the work done, and the fraction not broken so far.
+        approximate: a faster model that gives nearly the same logits, to be attacked in place of ``model``. What breaks
+            it must break ``model`` too, or the attempt is made again on ``model``.
+        workers: how many; by default as many as torch has threads, with 16 lanes or more for each.
     """
-    engine = _Engine(stepper, model, approximate, samples, progress)
+    lanes = min(batch_size, stepper.attempts * len(samples))
     threads = torch.get_num_threads()
-    workers = count_workers(samples.images.device)
-    width = math.ceil(min(batch_size, len(engine.queue)) / workers)
+    if workers is None:
+        workers = count_workers(samples.images.device, lanes)
+    none = torch.full_like(samples.labels, -1)
+    driven = Driven(
+        samples.images.clone(), none >= 0, none, none.clone(), torch.zeros_like(none), torch.zeros_like(none)
+    )
+    total = _Total(progress, stepper.attempts * len(samples), driven)
+    asked = [(stepper, model, approximate)]
+    try:
+        asked += [(_copied(stepper), _copied(model), approximate and _copied(approximate)) for _ in range(workers - 1)]
+    except Exception:
+        # A model that cannot be copied is asked by one thread.
+        asked, workers = asked[:1], 1
+    # A worker's samples are its own, so that nothing depends on which thread is faster.
+    crew = [
+        _Worker(*mine, samples, range(first, len(samples), workers), driven, total) for first, mine in enumerate(asked)
+    ]
     if workers == 1:
-        engine.work(width)
-        return engine.driven
-    torch.set_num_threads(1)
+        crew[0].work(lanes)
+        return driven
+    torch.set_num_threads(max(1, threads // workers))
     try:
         with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+            futures = [pool.submit(worker.work, math.ceil(lanes / workers)) for worker in crew]
             try:
-                for work in [pool.submit(engine.work, width) for _ in range(workers)]:
-                    work.result()
+                for future in concurrent.futures.as_completed(futures):
+                    future.result()
             except BaseException:
-                engine.stopped = True
+                total.stopped = True
                 raise
     finally:
         torch.set_num_threads(threads)
-    return engine.driven
+    return driven
 
 
-def count_workers(device: torch.device) -> int:
-    """How many workers share the lanes."""
-    return torch.get_num_threads() if device.type == "cpu" else 1
+def count_workers(device: torch.device, lanes: int) -> int:
+    """How many workers share so many lanes."""
+    return max(1, min(torch.get_num_threads(), lanes // _FEWEST_LANES)) if device.type == "cpu" else 1
+
+
+def _copied(thing: T) -> T:
+    """A copy that shares its tensors, so that threads do not share what a forward pass may keep besides."""
+    parts = [thing, *vars(thing).values()]
+    tensors = [part for part in parts if isinstance(part, Tensor)]
+    for part in parts:
+        if isinstance(part, nn.Module):
+            tensors += [*part.parameters(), *part.buffers()]
+    return copy.deepcopy(thing, {id(tensor): tensor for tensor in tensors})
 
 
 def begin(model: nn.Module, samples: Samples, batch_size: int) -> tuple[Candidates, Tensor]:
@@ -157,11 +193,13 @@ def begin(model: nn.Module, samples: Samples, batch_size: int) -> tuple[Candidat
     The one forward pass of each sample is counted.
     """
     with torch.no_grad():
-        logits = torch.cat([model(images) for images in torch.split(samples.images, batch_size)])
+        logits = torch.cat([model(images) for images in torch.split(samples.images, batch_size)]).to(
+            samples.images.dtype
+        )
     one = torch.ones(len(samples), dtype=torch.int64)
     return Candidates(
         samples.images.clone(), one, torch.zeros_like(one), [""] * len(samples), torch.full_like(one, -1)
-    ), logits
+    ), logits.to(samples.images.dtype)
 
 
 def merge(candidates: Candidates, rows: Tensor, driven: Driven, member: str) -> None:
@@ -203,57 +241,78 @@ def attack_correct(
     return candidates
 
 
-class _Engine(Generic[L]):
+class _Total:
+    """What the workers have done together.
+
+    Attributes:
+        left: the attempts that are left of those of each worker.
+        stopped: set to make all workers stop.
+    """
+
+    def __init__(self, progress: Progress | None, attempts: int, driven: Driven) -> None:
+        self.progress, self.attempts, self.driven = progress, attempts, driven
+        self.left: dict[_Worker[Any], float] = {}
+        self.stopped = False
+        self._lock = threading.Lock()
+        self._told = 0.0
+
+    def report(self, worker: _Worker[Any], left: float) -> None:
+        """Tell that so many attempts are left of those of a worker."""
+        if self.progress is None:
+            return
+        with self._lock:
+            self.left[worker] = left
+            self._told = max(self._told, 1 - sum(self.left.values()) / self.attempts)
+            self.progress(self._told, 1 - float(self.driven.broken.float().mean()))
+
+
+class _Worker(Generic[L]):
+    """Drives lanes with the samples at ``rows`` and enters what comes of them in ``driven``."""
+
     def __init__(
         self,
         stepper: Stepper[L],
         model: nn.Module,
         approximate: nn.Module | None,
         samples: Samples,
-        progress: Progress | None,
+        rows: Sequence[int],
+        driven: Driven,
+        total: _Total,
     ) -> None:
-        self.stepper, self.samples, self.progress = stepper, samples, progress
-        self.model, self.approximate = model, approximate
-        # Held by a worker whenever it reads or writes what follows.
-        self.lock = threading.Lock()
-        self.stopped = False
-        # Attempts in the lanes of each worker, less the part of them that is done.
-        self.left: dict[int, float] = {}
+        self.stepper, self.model, self.approximate = stepper, model, approximate
+        self.samples, self.driven, self.total = samples, driven, total
         # The first attempts of all samples come first, so that most samples are broken before their next is due.
-        self.queue = collections.deque(
-            (row, attempt) for attempt in range(stepper.attempts) for row in range(len(samples))
-        )
-        none = torch.full_like(samples.labels, -1)
-        self.driven = Driven(
-            samples.images.clone(),
-            torch.zeros_like(samples.labels, dtype=torch.bool),
-            none,
-            none.clone(),
-            torch.zeros_like(none),
-            torch.zeros_like(none),
-        )
+        self.queue = collections.deque((row, attempt) for attempt in range(stepper.attempts) for row in rows)
+        self.refused: list[tuple[int, int]] = []
         # The first attempt that broke each sample, so far: those after it are not made, those before it end first, so
         # that the same one counts whatever lanes there are.
-        self.winner = torch.full_like(none, stepper.attempts)
+        self.winner = torch.full_like(samples.labels, stepper.attempts)
+        total.left[self] = len(self.queue)
 
     @torch.no_grad()
     def work(self, width: int) -> None:
         """Drive ``width`` lanes until no sample is left."""
-        with self.lock:
-            lanes = self._fresh(width)
+        self._empty_queue(width, self.approximate)
+        if self.refused:
+            self.queue.extend(sorted(self.refused, key=lambda task: task[::-1]))
+            self._empty_queue(width, None)
+        self.total.report(self, 0)
+
+    def _empty_queue(self, width: int, approximate: nn.Module | None) -> None:
+        lanes = self._fresh(width)
         steps = 0
-        while lanes is not None and not self.stopped:
-            self.stepper.step(self.approximate or self.model, lanes)
+        while lanes is not None and not self.total.stopped:
+            self.stepper.step(approximate or self.model, lanes)
             lanes.step += 1
-            if self.approximate is not None:
+            if approximate is not None:
                 self._confirm(lanes)
-            steps += 1
+            lanes.broken_at = torch.where(lanes.broken & (lanes.broken_at < 0), lanes.step, lanes.broken_at)
             if lanes.done.any():
-                with self.lock:
-                    lanes = self._replace_done(lanes)
+                lanes = self._replace_done(lanes)
+            steps += 1
             if steps % _STEPS_BETWEEN_REPORTS == 0:
-                with self.lock:
-                    self._report(lanes)
+                under_way = 0.0 if lanes is None else len(lanes.row) - float(lanes.step.sum()) / self.stepper.steps
+                self.total.report(self, len(self.queue) + under_way)
 
     def _fresh(self, count: int) -> L | None:
         """Up to ``count`` new lanes from the queue."""
@@ -280,6 +339,7 @@ class _Engine(Generic[L]):
                 candidate=fresh.images.clone(),
                 broken=false,
                 done=false.clone(),
+                broken_at=zero - 1,
                 forwards=zero.clone(),
                 backwards=zero.clone(),
             )
@@ -306,13 +366,14 @@ class _Engine(Generic[L]):
         return dataclasses.replace(lanes, **{name: value[kept] for name, value in _tensors(lanes).items()})
 
     def _confirm(self, lanes: L) -> None:
-        """Take back what breaks the approximation alone."""
+        """End the attempts that break the approximation alone; they are made again on the model itself."""
         claimed = lanes.broken.nonzero().squeeze(1)
         if len(claimed) > 0:
-            held = self.model(lanes.candidate[claimed]).argmax(dim=1) == lanes.labels[claimed]
+            held = claimed[self.model(lanes.candidate[claimed]).argmax(dim=1) == lanes.labels[claimed]]
             lanes.forwards[claimed] += 1
-            lanes.broken[claimed[held]] = False
-            lanes.done[claimed[held]] = lanes.step[claimed[held]] >= self.stepper.steps
+            lanes.broken[held] = False
+            lanes.done[held] = True
+            self.refused += zip(lanes.row[held].tolist(), lanes.attempt[held].tolist(), strict=True)
 
     def _record(self, lanes: L, finished: Tensor) -> None:
         row, driven = lanes.row[finished], self.driven
@@ -325,20 +386,11 @@ class _Engine(Generic[L]):
         driven.broken[row] = True
         driven.candidates[row] = lanes.candidate[won]
         driven.attempt[row] = lanes.attempt[won]
-        driven.step[row] = lanes.step[won]
+        driven.step[row] = lanes.broken_at[won]
 
     def _too_late(self, lanes: L) -> Tensor:
         """(L,), whether an earlier attempt has broken the lane's sample."""
         return lanes.attempt > self.winner[lanes.row]
-
-    def _report(self, lanes: L | None) -> None:
-        if self.progress is not None:
-            total = self.stepper.attempts * len(self.samples)
-            self.left[threading.get_ident()] = (
-                0.0 if lanes is None else len(lanes.row) - float(lanes.step.sum()) / self.stepper.steps
-            )
-            left = len(self.queue) + sum(self.left.values())
-            self.progress(1 - left / total, 1 - float(self.driven.broken.float().mean()))
 
 
 def _tensors(lanes: Lanes) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hahbench.attacks.base import Progress, check_at_least_one, check_no_level, check_positive
-from hahbench.attacks.engine import Lanes, attack_correct
+from hahbench.attacks.engine import VERSION, Lanes, attack_correct
 from hahbench.attacks.losses import loss_and_gradient, margin
 from hahbench.attacks.projections import lengths, per_image, project_l2, project_linf, unit
 from hahbench.errors import HahbenchError
@@ -46,8 +46,8 @@ class FastMinimumNorm:
     Attributes:
         norm: the norm that is minimised.
         steps: gradient steps at most.
-        max_stepsize: l2 length of the first gradient step, for l0 a tenth of it; later cycles of l1, l2 and l_inf start
-            with 0.3 of it, and each cycle ends with a hundredth of what it starts with.
+        max_stepsize: l2 length of the first gradient step; for l0 it is ten times as long. Later cycles of l1, l2 and
+            l_inf start with 0.3 of it, and each cycle ends with a hundredth of what it starts with.
         gamma: the first relative change of epsilon in a cycle; the last is 0.001.
         batch_size: samples attacked together; results do not depend on it.
     """
@@ -58,7 +58,7 @@ class FastMinimumNorm:
     gamma: float = 0.05
     batch_size: int = 128
 
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = f"2, engine {VERSION}"
     worst_case: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

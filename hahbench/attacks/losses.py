@@ -57,7 +57,7 @@ def loss_and_gradient(model: nn.Module, images: Tensor, loss: Loss) -> tuple[Ten
     """
     with torch.enable_grad():
         point = images.detach().requires_grad_()
-        logits = model(point)
+        logits = model(point).to(point.dtype)
         value = loss(logits)
         gradient = None
         if value.requires_grad:

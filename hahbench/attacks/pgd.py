@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hahbench.attacks import random
 from hahbench.attacks.base import Progress, check_at_least_one, check_epsilon, check_positive
-from hahbench.attacks.engine import Lanes, attack_correct
+from hahbench.attacks.engine import VERSION, Lanes, attack_correct
 from hahbench.attacks.losses import cross_entropy, loss_and_gradient
 from hahbench.attacks.projections import per_image, project_l2, project_linf, unit
 from hahbench.errors import HahbenchError
@@ -36,7 +36,7 @@ class ProjectedGradientDescent:
     random_start: bool = True
     batch_size: int = 128
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = f"1, engine {VERSION}"
     worst_case: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -96,7 +96,7 @@ class Square:
     def step(self, model: nn.Module, lanes: SquareLanes) -> None:
         """Queries of every lane, up to the first that lowers the margin."""
         count = len(lanes.row)
-        ahead = max(1, min(self.batch_size // count, int(_USEFUL / self.kept_share)))
+        ahead = max(1, min(self.batch_size // count, int(_USEFUL / max(self.kept_share, _TINY))))
         row = torch.arange(count, device=lanes.row.device).repeat_interleave(ahead)
         query = lanes.step[row] + torch.arange(ahead, device=row.device).repeat(count)
         best = lanes.candidate[row]
@@ -128,7 +128,8 @@ class Square:
     ) -> tuple[Tensor, Tensor]:
         """The margins of images of the lanes at ``row`` and the slack; an approximate margin below it is asked anew."""
         labels, one = lanes.labels[row], torch.ones_like(row)
-        logits = model(images) if exact or self.approximate is None else self.approximate(images)
+        asked = model if exact or self.approximate is None else self.approximate
+        logits = asked(images).to(images.dtype)
         lanes.forwards.index_add_(0, row, one)
         margins = margin(logits, labels)
         if self.approximate is None:
@@ -136,7 +137,7 @@ class Square:
         slack = _SLACK * (logits.amax(dim=1) - logits.amin(dim=1))
         near = (margins < slack).nonzero().squeeze(1)
         if not exact and len(near) > 0:
-            margins[near] = margin(model(images[near]), labels[near])
+            margins[near] = margin(model(images[near]).to(images.dtype), labels[near])
             lanes.forwards.index_add_(0, row[near], one[near])
         return margins, slack
 

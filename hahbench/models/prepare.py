@@ -50,24 +50,34 @@ def prepare(model: nn.Module, images: Tensor) -> PreparedModel:
     """A copy of the model for attacks; the model itself stays as it is.
 
     Weights are frozen; those that are normalised in every pass are normalised once; batch norm that follows a
-    convolution is folded into it; a VGG's max-pools come before what commutes with them. Convolutions get the channels-last memory format, the fastest on CPUs and on tensor
-    cores. What changes the logits of ``images`` by more than a relative 1e-5, or makes the forward or the backward pass
-    fail, is left out.
+    convolution is folded into it; a VGG's max-pools come before what commutes with them. Convolutions get the
+    channels-last memory format, the fastest on CPUs and on tensor cores. What changes the logits of ``images`` by more
+    than a relative 1e-5, or makes the forward or the backward pass fail, is left out. A model that answers at random,
+    or otherwise where no gradient is asked for, is left as it is.
 
     Args:
         model: maps images to logits.
-        images: a few images to try, (N, C, H, W), on the device of the model.
+        images: some images to try, (N, C, H, W), on the device of the model.
     """
-    prepared = PreparedModel(copy.deepcopy(model).requires_grad_(False), torch.contiguous_format)
-    wanted = _logits(prepared, images)
+    plain = PreparedModel(model, torch.contiguous_format)
+    try:
+        prepared = PreparedModel(copy.deepcopy(model).requires_grad_(False), torch.contiguous_format)
+        wanted = _logits(prepared, images)
+        with torch.no_grad():
+            again = prepared(images)
+    except Exception:
+        # Any module may be given; what cannot be copied or has no gradient is attacked as it is.
+        return plain
+    if not _agree(again, wanted):
+        return plain
     for change in (_normalize_weights_once, _pool_early, _fold_batch_norm, _lay_channels_last):
         try:
             changed = change(prepared)
             found = _logits(changed, images)
         except Exception:
-            # Any module may be given; what cannot be made faster is attacked as it is.
+            # Nor must a change fit every module.
             continue
-        if torch.allclose(found, wanted, rtol=0, atol=_LOGIT_TOLERANCE * float(wanted.abs().max())):
+        if _agree(found, wanted):
             prepared = changed
     if has_fast_bfloat16(images.device):
         low_precision = _LowPrecision(prepared)
@@ -115,6 +125,10 @@ class _InFloat32(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             output: Tensor = self.layer(x.float())
         return output
+
+
+def _agree(found: Tensor, wanted: Tensor) -> bool:
+    return torch.allclose(found, wanted, rtol=0, atol=_LOGIT_TOLERANCE * float(wanted.abs().max()))
 
 
 def _logits(model: nn.Module, images: Tensor) -> Tensor:

@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 
 from hahbench.reports.tables import Column, grid
+from hahbench.spec import NORMS, REFERENCE
 
 COLUMNS = (
     Column("clean"),
     Column("autoattack-linf", 2 / 255),
     Column("autoattack-l2", 0.25),
-    Column("autoattack-linf-reference", 2 / 255),
-    Column("autoattack-l2-reference", 0.25),
+    Column("autoattack-linf" + REFERENCE, 2 / 255),
+    Column("autoattack-l2" + REFERENCE, 0.25),
     Column("pgd-linf", 2 / 255),
     Column("pgd-l2", 0.25),
     Column("gaussian-noise", 0.1),
@@ -20,6 +21,8 @@ COLUMNS = (
     Column("fmn-l1", metric="median_norm"),
     Column("fmn-l2", metric="median_norm"),
     Column("fmn-linf", metric="median_norm"),
+    Column("carlini-wagner-l2", metric="median_norm"),
+    *(Column(f"fmn-{norm}{REFERENCE}", metric="median_norm") for norm in NORMS),
 )
 _RANKED_BY = (Column("autoattack-linf", 2 / 255), Column("gaussian-noise", 0.1))
 

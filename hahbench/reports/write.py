@@ -26,7 +26,8 @@ _EXPLAINED = {
 _VERDICTS = (
     "Gradients can mislead an attack, and a robust accuracy is then too high. Each was examined for output that is "
     "random or depends on how it is asked for, missing gradients, a black-box attack that breaks more than the others, "
-    "more steps or a larger epsilon that do not help, an unbounded perturbation that does not break everything, and "
+    "a single step that does as well as many, a larger epsilon that does not help, an unbounded perturbation that does "
+    "not break everything, and "
     "perturbations made on the other models of the run that do better. A median norm was compared with attacks of the "
     "same norm that break samples nearer."
 )
