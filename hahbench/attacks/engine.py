@@ -63,7 +63,7 @@ L = TypeVar("L", bound=Lanes)
 T = TypeVar("T")
 
 _STEPS_BETWEEN_REPORTS = 5
-_FEWEST_LANES = 16
+_FEWEST_LANES = 8
 
 
 class Stepper(Protocol[L]):
@@ -133,7 +133,7 @@ def drive(
         progress: called with the fraction of the work done, and the fraction not broken so far.
         approximate: a faster model that gives nearly the same logits, to be attacked in place of ``model``. What breaks
             it must break ``model`` too, or the attempt is made again on ``model``.
-        workers: how many; by default as many as torch has threads, with 16 lanes or more for each.
+        workers: how many; by default as many as torch has threads, with 8 lanes or more for each.
     """
     lanes = min(batch_size, stepper.attempts * len(samples))
     threads = torch.get_num_threads()
@@ -143,6 +143,8 @@ def drive(
     driven = Driven(
         samples.images.clone(), none >= 0, none, none.clone(), torch.zeros_like(none), torch.zeros_like(none)
     )
+    if len(samples) == 0:
+        return driven
     total = _Total(progress, stepper.attempts * len(samples), driven)
     asked = [(stepper, model, approximate)]
     try:

@@ -8,7 +8,7 @@ from torch import Tensor
 from hahbench.spec import Norm
 
 _TINY = 1e-12
-_MOST_STEPS = 60
+_MOST_STEPS = 90
 _RELATIVE_TOLERANCE = 1e-6
 
 
@@ -58,8 +58,9 @@ def project_l1_in_box(images: Tensor, delta: Tensor, radius: Tensor) -> Tensor:
     bound = radius.unsqueeze(1)
     threshold = torch.zeros_like(bound)
     low, high = torch.zeros_like(bound), size.amax(dim=1, keepdim=True)
-    # The norm is piecewise linear in the threshold: Newton's method, halving the bracket where a step leaves it.
-    for _ in range(_MOST_STEPS):
+    # The norm is piecewise linear in the threshold: Newton's method, halving the bracket where a step leaves it, where
+    # the norm is flat, and every third time, as steps from a nearly flat place are too short or too long.
+    for step in range(_MOST_STEPS):
         left = size - threshold
         excess = left.clamp_min(0).minimum(room).sum(dim=1, keepdim=True) - bound
         low = torch.where(excess > 0, threshold, low)
@@ -70,5 +71,6 @@ def project_l1_in_box(images: Tensor, delta: Tensor, radius: Tensor) -> Tensor:
             break
         slope = ((left > 0) & (left < room)).sum(dim=1, keepdim=True)
         newton = threshold + excess / slope.clamp_min(1)
-        threshold = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
+        usable = (newton > low) & (newton < high) & (slope > 0) & (step % 3 < 2)
+        threshold = torch.where(usable, newton, (low + high) / 2)
     return (size - high).clamp_min(0).minimum(room).view_as(delta) * delta.sign()
