@@ -15,6 +15,8 @@ _ATTACKS = {
     "gaussian-noise": "Gaussian noise sigma {level}",
     "autoattack-linf": "AutoAttack l_inf {level}",
     "autoattack-l2": "AutoAttack l2 {level}",
+    "apgd-linf": "APGD l_inf {level}",
+    "apgd-l2": "APGD l2 {level}",
     "pgd-linf": "PGD l_inf {level}",
     "pgd-l2": "PGD l2 {level}",
     "carlini-wagner-l2": "Carlini-Wagner l2",

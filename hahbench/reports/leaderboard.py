@@ -14,6 +14,8 @@ COLUMNS = (
     Column("autoattack-l2", 0.25),
     Column("autoattack-linf" + REFERENCE, 2 / 255),
     Column("autoattack-l2" + REFERENCE, 0.25),
+    Column("apgd-linf", 2 / 255),
+    Column("apgd-l2", 0.25),
     Column("pgd-linf", 2 / 255),
     Column("pgd-l2", 0.25),
     Column("gaussian-noise", 0.1),
@@ -24,11 +26,11 @@ COLUMNS = (
     Column("carlini-wagner-l2", metric="median_norm"),
     *(Column(f"fmn-{norm}{REFERENCE}", metric="median_norm") for norm in NORMS),
 )
-_RANKED_BY = (Column("autoattack-linf", 2 / 255), Column("gaussian-noise", 0.1))
+_RANKED_BY = (Column("autoattack-linf", 2 / 255), Column("apgd-linf", 2 / 255), Column("gaussian-noise", 0.1))
 
 
 def leaderboard(models: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """Models ranked by their accuracy under AutoAttack l_inf, then noise; those without come last.
+    """Models ranked by their accuracy under AutoAttack l_inf, then APGD l_inf, then noise; those without come last.
 
     Args:
         models: as ``models_in`` gives them.
