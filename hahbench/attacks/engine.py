@@ -195,9 +195,7 @@ def begin(model: nn.Module, samples: Samples, batch_size: int) -> tuple[Candidat
     The one forward pass of each sample is counted.
     """
     with torch.no_grad():
-        logits = torch.cat([model(images) for images in torch.split(samples.images, batch_size)]).to(
-            samples.images.dtype
-        )
+        logits = torch.cat([model(images) for images in torch.split(samples.images, batch_size)])
     one = torch.ones(len(samples), dtype=torch.int64)
     return Candidates(
         samples.images.clone(), one, torch.zeros_like(one), [""] * len(samples), torch.full_like(one, -1)
