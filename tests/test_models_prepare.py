@@ -102,6 +102,21 @@ def test_a_model_that_bears_no_change_is_left_as_it_is() -> None:
     assert torch.equal(prepared(IMAGES.contiguous(memory_format=torch.channels_last)), model(IMAGES))
 
 
+def test_a_model_that_fails_in_low_precision_is_attacked_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ThroughNumpy(Views):
+        def forward(self, images: Tensor) -> Tensor:
+            features = self.conv(images)
+            features.detach().numpy()  # raises for bfloat16
+            logits: Tensor = self.last(features.flatten(1))
+            return logits
+
+    monkeypatch.setattr("hahbench.models.prepare.has_fast_bfloat16", lambda device: True)
+    model = lively(ThroughNumpy())
+    prepared = prepare(model, IMAGES)
+    assert prepared.low_precision is None
+    torch.testing.assert_close(prepared(IMAGES), model(IMAGES))
+
+
 def test_low_precision_is_for_models_that_bear_it() -> None:
     samples = load_images("shapes", "test", None).first(64)
     standard, hah = (prepare(load_model(models()[f"shapes/{name}"]), samples.images) for name in ("Standard", "HaH"))
