@@ -46,13 +46,14 @@ def attacked(
     candidates, logits = begin(model, samples, N)
     ranking = logits.argsort(dim=1, descending=True)
     rows = (ranking[:, 0] == samples.labels).nonzero().squeeze(1)
-    driven = drive(
-        Apgd(norm, epsilon, "ce", ranking=ranking, seed=0, iterations=10), model, samples[rows], batch_size=N
-    )
+    images = candidates.images
+    apgd = Apgd(norm, epsilon, "ce", ranking=ranking[rows], seed=0, iterations=10)
+    driven = drive(apgd, model, samples, batch_size=N, rows=rows, candidates=images)
     merge(candidates, rows, driven, "apgd-ce")
     left = rows[~driven.broken]
     if queries:
-        driven = drive(Square(norm, epsilon, seed=0, queries=queries), model, samples[left], batch_size=N)
+        square = Square(norm, epsilon, seed=0, queries=queries)
+        driven = drive(square, model, samples, batch_size=N, rows=left, candidates=images)
         merge(candidates, left, driven, "square")
     return judge(model, samples, candidates, norm=norm, epsilon=epsilon, worst_case=True, seconds=1)
 

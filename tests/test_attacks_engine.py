@@ -127,6 +127,18 @@ def test_a_lane_is_taken_again_at_once_and_no_pass_is_spent_on_a_broken_sample()
     assert model.batches[:-1] == [4] * 7
 
 
+def test_samples_at_given_rows_alone_are_attacked_and_entered_among_the_rest() -> None:
+    plan = torch.tensor([[1], [1], [NEVER], [2], [1]])
+    stepper = Planned(plan)
+    stepper.attempts = 1
+    rows, images = torch.tensor([4, 2, 3]), torch.full((5, 1, 1, 1), 7.0)
+    driven = drive(stepper, Counting(), samples(5), batch_size=2, rows=rows, candidates=images)
+    assert driven.candidates is images
+    assert images.flatten().tolist() == [7, 7, 7, 1, 1]
+    assert driven.broken.tolist() == [True, False, True]
+    assert driven.step.tolist() == [1, -1, 2]
+
+
 def test_free_lanes_take_the_next_attempts_of_samples_that_are_under_way() -> None:
     model = Counting()
     drive(Planned(torch.full((2, ATTEMPTS), NEVER)), model, samples(2), batch_size=100)

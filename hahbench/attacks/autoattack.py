@@ -114,8 +114,10 @@ class AutoAttack:
             driven = drive(
                 stepper,
                 model,
-                samples[robust],
+                samples,
                 batch_size=self.batch_size,
+                rows=robust,
+                candidates=candidates.images,
                 progress=part,
                 approximate=approximate if member in _IN_LOW_PRECISION else None,
                 # Threads would take the numbers of a random model in any order.

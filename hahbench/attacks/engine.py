@@ -91,10 +91,10 @@ class Stepper(Protocol[L]):
 
 @dataclasses.dataclass
 class Driven:
-    """What came of each sample, in the order of the samples.
+    """What came of each of the N samples that were attacked, in their order.
 
     Attributes:
-        candidates: (N, C, H, W), the clean image where nothing was found.
+        candidates: of all samples, those that were not attacked included; unchanged where nothing was found.
         broken: (N,) bool.
         attempt: (N,) int64, the one that broke the sample; -1 where none did.
         step: (N,) int64, the step of that attempt at which it first did, from 1; -1 where none did.
@@ -116,11 +116,13 @@ def drive(
     samples: Samples,
     *,
     batch_size: int,
+    rows: Tensor | None = None,
+    candidates: Tensor | None = None,
     progress: Progress | None = None,
     approximate: nn.Module | None = None,
     workers: int | None = None,
 ) -> Driven:
-    """Carry out an attack on every sample.
+    """Carry out an attack on every sample, or on those at ``rows``.
 
     On the CPU several workers share the samples and the lanes, each a thread that asks a copy of the model: networks of
     this size gain little from several threads within one convolution. The copies share their weights.
@@ -128,24 +130,28 @@ def drive(
     Args:
         stepper: the attack.
         model: maps images to logits.
-        samples: those to attack, on the device of the model.
+        samples: on the device of the model.
         batch_size: the number of lanes, all workers together.
+        rows: the positions in ``samples`` of those to attack; all by default.
+        candidates: images in the order of ``samples`` to enter what is found in; a copy of the clean ones by default.
         progress: called with the fraction of the work done, and the fraction not broken so far.
         approximate: a faster model that gives nearly the same logits, to be attacked in place of ``model``. What breaks
             it must break ``model`` too, or the attempt is made again on ``model``.
         workers: how many; by default as many as torch has threads, with 8 lanes or more for each.
     """
-    lanes = min(batch_size, stepper.attempts * len(samples))
+    if rows is None:
+        rows = torch.arange(len(samples), device=samples.labels.device)
+    lanes = min(batch_size, stepper.attempts * len(rows))
     threads = torch.get_num_threads()
     if workers is None:
         workers = count_workers(samples.images.device, lanes)
-    none = torch.full_like(samples.labels, -1)
-    driven = Driven(
-        samples.images.clone(), none >= 0, none, none.clone(), torch.zeros_like(none), torch.zeros_like(none)
-    )
-    if len(samples) == 0:
+    none = torch.full_like(rows, -1)
+    if candidates is None:
+        candidates = samples.images.clone()
+    driven = Driven(candidates, none >= 0, none, none.clone(), torch.zeros_like(none), torch.zeros_like(none))
+    if len(rows) == 0:
         return driven
-    total = _Total(progress, stepper.attempts * len(samples), driven)
+    total = _Total(progress, stepper.attempts * len(rows), driven)
     asked = [(stepper, model, approximate)]
     try:
         asked += [(_copied(stepper), _copied(model), approximate and _copied(approximate)) for _ in range(workers - 1)]
@@ -154,7 +160,8 @@ def drive(
         asked, workers = asked[:1], 1
     # A worker's samples are its own, so that nothing depends on which thread is faster.
     crew = [
-        _Worker(*mine, samples, range(first, len(samples), workers), driven, total) for first, mine in enumerate(asked)
+        _Worker(*mine, samples, rows, range(first, len(rows), workers), driven, total)
+        for first, mine in enumerate(asked)
     ]
     if workers == 1:
         crew[0].work(lanes)
@@ -203,13 +210,12 @@ def begin(model: nn.Module, samples: Samples, batch_size: int) -> tuple[Candidat
 
 
 def merge(candidates: Candidates, rows: Tensor, driven: Driven, member: str) -> None:
-    """Enter in ``candidates`` what came of the samples at ``rows``, attacked by ``member``."""
-    broken, rows_told = driven.broken, rows.cpu()
-    candidates.images[rows[broken]] = driven.candidates[broken]
+    """Enter in ``candidates``, beside the images, what came of the samples at ``rows``, attacked by ``member``."""
+    rows_told = rows.cpu()
     candidates.forwards[rows_told] += driven.forwards.cpu()
     candidates.backwards[rows_told] += driven.backwards.cpu()
     candidates.step[rows_told] = driven.step.cpu()
-    for row in rows[broken].tolist():
+    for row in rows[driven.broken].tolist():
         candidates.member[row] = member
 
 
@@ -232,8 +238,10 @@ def attack_correct(
     driven = drive(
         stepper,
         model,
-        samples[correct],
+        samples,
         batch_size=batch_size,
+        rows=correct,
+        candidates=candidates.images,
         progress=lambda done, unbroken: progress(done, share * unbroken),
     )
     merge(candidates, correct, driven, member)
@@ -267,7 +275,7 @@ class _Total:
 
 
 class _Worker(Generic[L]):
-    """Drives lanes with the samples at ``rows`` and enters what comes of them in ``driven``."""
+    """Drives lanes with its ``share`` of the samples at ``rows`` and enters what comes of them in ``driven``."""
 
     def __init__(
         self,
@@ -275,18 +283,19 @@ class _Worker(Generic[L]):
         model: nn.Module,
         approximate: nn.Module | None,
         samples: Samples,
-        rows: Sequence[int],
+        rows: Tensor,
+        share: Sequence[int],
         driven: Driven,
         total: _Total,
     ) -> None:
         self.stepper, self.model, self.approximate = stepper, model, approximate
-        self.samples, self.driven, self.total = samples, driven, total
+        self.samples, self.rows, self.driven, self.total = samples, rows, driven, total
         # The first attempts of all samples come first, so that most samples are broken before their next is due.
-        self.queue = collections.deque((row, attempt) for attempt in range(stepper.attempts) for row in rows)
+        self.queue = collections.deque((row, attempt) for attempt in range(stepper.attempts) for row in share)
         self.refused: list[tuple[int, int]] = []
         # The first attempt that broke each sample, so far: those after it are not made, those before it end first, so
         # that the same one counts whatever lanes there are.
-        self.winner = torch.full_like(samples.labels, stepper.attempts)
+        self.winner = torch.full_like(rows, stepper.attempts)
         total.left[self] = len(self.queue)
 
     @torch.no_grad()
@@ -325,7 +334,7 @@ class _Worker(Generic[L]):
         if not due:
             return None
         row, attempt = torch.tensor(due, device=self.samples.labels.device).unbind(dim=1)
-        fresh = self.samples[row]
+        fresh = self.samples[self.rows[row]]
         zero = torch.zeros_like(row)
         false = torch.zeros_like(row, dtype=torch.bool)
         return self.stepper.start(
@@ -384,7 +393,7 @@ class _Worker(Generic[L]):
         won = succeeded[~self._too_late(lanes)[succeeded]]
         row = lanes.row[won]
         driven.broken[row] = True
-        driven.candidates[row] = lanes.candidate[won]
+        driven.candidates[self.rows[row]] = lanes.candidate[won]
         driven.attempt[row] = lanes.attempt[won]
         driven.step[row] = lanes.broken_at[won]
 
