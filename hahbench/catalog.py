@@ -212,7 +212,8 @@ def _import_from(folder: Path) -> None:
 def attacks() -> Registry[AttackSpec]:
     """Every shipped attack."""
     registry: Registry[AttackSpec] = Registry("attack")
-    for path in sorted(data_folder("attacks").glob("*.toml")):
+    folder = data_folder("attacks")
+    for path in sorted([*folder.glob("*.toml"), *(folder / "corruptions").glob("*.toml")]):
         registry.register(path.stem, read_attack(path))
     return registry
 

@@ -70,9 +70,18 @@ class ImageSet:
         Raises:
             DataError: ``n`` is not in [1, N].
         """
+        self.check_count(n)
+        return Samples(torch.arange(n), self.images[:n].float() / 255, self.labels[:n])
+
+    def check_count(self, n: int) -> int:
+        """``n``, when the set has so many images.
+
+        Raises:
+            DataError: ``n`` is not in [1, N].
+        """
         if not 1 <= n <= len(self):
             raise DataError(f"n must be in 1..{len(self)}, the size of {self.name!r} ({self.split}), not {n}")
-        return Samples(torch.arange(n), self.images[:n].float() / 255, self.labels[:n])
+        return n
 
 
 DatasetLoader: TypeAlias = Callable[[Split, Path | None], ImageSet]

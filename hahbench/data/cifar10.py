@@ -62,10 +62,15 @@ def load(split: Split, path: Path | None) -> ImageSet:
     raise DataError(f"CIFAR-10: {path} holds no {split} split as {LAYOUTS}")
 
 
+def cache_folder() -> Path:
+    """Where downloads go, and where the published files of CIFAR-10-C are looked for."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hahbench"
+
+
 def _download(split: Split) -> ImageSet:
     from torchvision.datasets import CIFAR10
 
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hahbench"
+    cache = cache_folder()
     try:
         # Torchvision reports the download on stdout, which belongs to the results.
         with contextlib.redirect_stdout(sys.stderr):

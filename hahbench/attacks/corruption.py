@@ -1,0 +1,183 @@
+"""The corruptions of CIFAR-10-C (Hendrycks and Dietterich 2019, https://arxiv.org/abs/1903.12261)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hahbench.attacks.base import Progress
+from hahbench.corruptions import CORRUPTIONS, OFFICIAL, SEVERITIES, Images
+from hahbench.corruptions.generate import REGENERATED, corrupted
+from hahbench.corruptions.official import read_official
+from hahbench.corruptions.weather import frost
+from hahbench.errors import HahbenchError
+from hahbench.outcome import Candidates, Samples
+from hahbench.registry import suggest
+from hahbench.spec import AttackSpec
+
+_NAMES = sorted({*OFFICIAL, *CORRUPTIONS})
+
+_Source: TypeAlias = Callable[[Images, NDArray[np.int64]], Images]
+"""Called with the clean images and their indices; gives the corrupted ones."""
+
+
+def on_source(spec: AttackSpec, official: Path | None) -> AttackSpec:
+    """The same corruption from the best source there is; other attacks as they are.
+
+    Args:
+        spec: what is asked for.
+        official: the folder of the published files; None where there is none.
+
+    Returns:
+        A spec that reads the published files where there are some. Without them and without photographs, ``frost``
+        becomes ``frost_procedural``, and the spec's name says so.
+    """
+    if spec.kind != "corruption" or spec.params.get("photographs"):
+        return spec
+    name = spec.params.get("corruption")
+    if official is not None and name in OFFICIAL:
+        return dataclasses.replace(spec, kind="corruption-official", params={**spec.params, "folder": str(official)})
+    if name == "frost":
+        params = {**spec.params, "corruption": "frost_procedural"}
+        return dataclasses.replace(spec, name=f"{spec.name}-procedural", params=params)
+    return spec
+
+
+@dataclasses.dataclass(frozen=True)
+class RegeneratedCorruption:
+    """Makes the corrupted images itself.
+
+    Attributes:
+        corruption: its name, such as ``fog``; ``frost`` needs photographs.
+        photographs: the folder of the frost photographs of the original program, for ``frost`` alone.
+    """
+
+    corruption: str
+    photographs: str = ""
+
+    version: ClassVar[str] = REGENERATED
+    worst_case: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown corruption, and frost without photographs."""
+        if self.photographs and self.corruption != "frost":
+            raise HahbenchError(f"photographs = {self.photographs!r} is not allowed; only 'frost' takes them")
+        if self.corruption == "frost" and not self.photographs:
+            raise HahbenchError(
+                "corruption 'frost' needs photographs = 'FOLDER', or the official files; 'frost_procedural' needs none"
+            )
+        if self.corruption != "frost" and self.corruption not in CORRUPTIONS:
+            raise HahbenchError(f"corruption = {self.corruption!r} is not allowed; {suggest(self.corruption, _NAMES)}")
+
+    @property
+    def passes(self) -> float:
+        """No forward pass; one is counted, the judge's, so that progress moves."""
+        return 1.0
+
+    def check_level(self, level: float | None) -> None:
+        """The level is a severity.
+
+        Raises:
+            HahbenchError: there is no level, or it is not one of 1 to 5.
+        """
+        check_severity(level)
+
+    def __call__(
+        self, model: nn.Module, samples: Samples, level: float | None, seed: int, progress: Progress
+    ) -> Candidates:
+        """``samples`` with the corruption.
+
+        Raises:
+            HahbenchError: the level is no severity, or the corruption does not allow such images.
+        """
+        severity = check_severity(level)
+
+        def make(images: Images, index: NDArray[np.int64]) -> Images:
+            corruption = frost(Path(self.photographs)) if self.photographs else CORRUPTIONS[self.corruption]
+            return corrupted(corruption, images, severity, index=index, seed=seed)
+
+        return _candidates(samples, f"{self} {severity} {seed}", make)
+
+
+@dataclasses.dataclass(frozen=True)
+class OfficialCorruption:
+    """Reads the corrupted images from the published files.
+
+    Attributes:
+        corruption: its name, such as ``fog``.
+        folder: that of the files.
+    """
+
+    corruption: str
+    folder: str
+
+    version: ClassVar[str] = "CIFAR-10-C, published files"
+    worst_case: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown corruption."""
+        if self.corruption not in OFFICIAL:
+            raise HahbenchError(f"corruption = {self.corruption!r} is not allowed; {suggest(self.corruption, _NAMES)}")
+
+    @property
+    def passes(self) -> float:
+        """No forward pass; one is counted, the judge's, so that progress moves."""
+        return 1.0
+
+    def check_level(self, level: float | None) -> None:
+        """The level is a severity.
+
+        Raises:
+            HahbenchError: there is no level, or it is not one of 1 to 5.
+        """
+        check_severity(level)
+
+    def __call__(
+        self, model: nn.Module, samples: Samples, level: float | None, seed: int, progress: Progress
+    ) -> Candidates:
+        """``samples`` with the corruption.
+
+        Raises:
+            HahbenchError: the level is no severity, or the files are not the published ones of these samples.
+        """
+        severity = check_severity(level)
+        labels = samples.labels.numpy(force=True)
+
+        def read(images: Images, index: NDArray[np.int64]) -> Images:
+            return read_official(Path(self.folder), self.corruption, severity, index=index, labels=labels)
+
+        return _candidates(samples, f"{self} {severity}", read)
+
+
+def check_severity(level: float | None) -> int:
+    """``level`` as a severity.
+
+    Raises:
+        HahbenchError: there is no level, or it is not one of 1 to 5.
+    """
+    if level not in SEVERITIES:
+        raise HahbenchError(f"level = {level} is not allowed; each of the levels must be a severity, 1 to 5")
+    return int(level)
+
+
+_last: tuple[Samples, str, Tensor] | None = None
+
+
+def _candidates(samples: Samples, wanted: str, source: _Source) -> Candidates:
+    """Corrupted images; the last ones are kept, since all models of a run are asked about them in turn."""
+    global _last
+    if _last is None or _last[0] is not samples or _last[1] != wanted:
+        images = samples.images.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy(force=True)
+        if images.shape[3] != 3:
+            raise HahbenchError(f"corruptions need colour images, not images of {images.shape[3]} channels")
+        corrupt = source(np.ascontiguousarray(images), samples.index.numpy(force=True))
+        made = torch.from_numpy(corrupt).permute(0, 3, 1, 2).to(samples.images.device)
+        _last = samples, wanted, made
+    return Candidates.untold(_last[2].float() / 255, forwards=0, backwards=0)

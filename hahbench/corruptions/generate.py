@@ -1,0 +1,73 @@
+"""Corrupts a whole test set: the draws of an image depend on the seed, its index and the corruption alone."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hahbench.corruptions.base import Corruption, Generator, Images
+from hahbench.errors import DataError
+
+VERSION = "1"
+"""Of the generator; raised when any image that it makes changes."""
+
+REGENERATED = f"CIFAR-10-C (regenerated), generator {VERSION}"
+"""What its images are called, to tell them from the published ones."""
+
+# Few enough for what is computed to stay in the processor's cache.
+_CHUNK = 64
+
+
+def corrupted(
+    corruption: Corruption,
+    images: Images,
+    severity: int,
+    *,
+    index: NDArray[np.int64],
+    seed: int,
+) -> Images:
+    """Images with a corruption, on all cores.
+
+    Args:
+        corruption: what is done to them.
+        images: (N, H, W, 3) uint8.
+        severity: 1 to 5.
+        index: (N,), each image's position in its test set.
+        seed: of the random draws, 0 or more.
+
+    Returns:
+        (N, H, W, 3) uint8.
+
+    Raises:
+        DataError: an argument is not as said above, or the corruption does not allow images of this size.
+    """
+    if not 0 <= seed < 2**64:
+        raise DataError(f"seed {seed} is not allowed; allowed: 0 to 2**64 - 1")
+    out = np.empty_like(images)
+
+    def fill(start: int) -> None:
+        rows = slice(start, start + _CHUNK)
+        name = corruption.__name__
+        generators = [_generator(seed, int(i), name, severity) for i in index[rows]] if corruption.draws else None
+        out[rows] = corruption(images[rows], severity, generators)
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        futures = [pool.submit(fill, start) for start in range(0, len(images), _CHUNK)]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return out
+
+
+def _generator(seed: int, index: int, name: str, severity: int) -> Generator:
+    """A stream of its own, by the counter-based Philox (Salmon et al. 2011)."""
+    key = np.array([seed, index], np.uint64)
+    counter = np.array([0, 0, severity, zlib.crc32(name.encode())], np.uint64)
+    return Generator(np.random.Philox(key=key, counter=counter))
