@@ -137,8 +137,11 @@ def run_suite(
 ) -> None:
     """Run a suite over models; a run that was stopped goes on where it stood."""
     from hahbench.attacks import on_reference_engine
+    from hahbench.attacks.corruption import on_source
     from hahbench.catalog import resolve_models, resolve_suite
+    from hahbench.corruptions.official import find_official
     from hahbench.data import find_dataset, load_images
+    from hahbench.data.cifar10 import cache_folder
     from hahbench.device import choose_device
     from hahbench.progress import RunProgress
     from hahbench.run import check_cards, run
@@ -154,6 +157,8 @@ def run_suite(
     check_cards(cards, dataset_argument)
     torch_device = choose_device(device)
     images = load_images(dataset_argument, "test", data)
+    official = find_official([*([data] if data else []), cache_folder()]) if images.name.startswith("cifar10") else None
+    attacks = [on_source(spec, official) for spec in attacks]
     folder = Store(store)
     with RunProgress() as progress:
         cells = run(
@@ -180,7 +185,7 @@ def report(
     out: Annotated[Path, typer.Option("--out", help="Folder that the reports are written to.")],
     store: StoreFolder = Path("results"),
 ) -> None:
-    """Write the leaderboard and table 1 from the finished cells."""
+    """Write the leaderboard and the paper's tables from the finished cells."""
     from hahbench.reports import write_reports
     from hahbench.store import Store
 
@@ -190,6 +195,58 @@ def report(
         paths = write_reports(cells, outcomes, out, store=store, command=command)
     except OSError as error:
         raise HahbenchError(f"{out}: reports cannot be written here: {error.strerror}") from error
+    for path in paths:
+        print(path)
+
+
+@app.command("corrupt")
+def corrupt(
+    out: Annotated[Path, typer.Option("--out", help="Folder that the images are written to.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="Name, or FILE.py:NAME of one's own.")] = "cifar10",
+    data: DataPath = None,
+    corruption: Annotated[
+        list[str] | None, typer.Option("--corruption", help="Name of one; repeatable; default: all.")
+    ] = None,
+    n: Annotated[int | None, typer.Option("--n", help="Use the first n test samples; default: all.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the random draws.")] = 0,
+    photographs: Annotated[
+        Path | None, typer.Option("--photographs", help="Folder of the original's frost photographs; default: none.")
+    ] = None,
+) -> None:
+    """Write corrupted test images in the layout of CIFAR-10-C."""
+    import platform
+
+    import numpy as np
+
+    from hahbench import __version__
+    from hahbench.corruptions import CORRUPTIONS
+    from hahbench.corruptions.weather import frost
+    from hahbench.corruptions.write import write_regenerated
+    from hahbench.data import load_images
+    from hahbench.progress import CorruptionProgress
+
+    registered = [name for name in CORRUPTIONS if photographs is None or name != "frost_procedural"]
+    names = corruption or [*registered, *(["frost"] if photographs else [])]
+    if "frost" in names and photographs is None:
+        raise HahbenchError("corruption 'frost' needs --photographs FOLDER; 'frost_procedural' needs none")
+    corruptions = [frost(photographs) if photographs and name == "frost" else CORRUPTIONS[name] for name in names]
+    images = load_images(dataset, "test", data)
+    samples = images.images[: images.check_count(n or len(images))]
+    with CorruptionProgress(len(names)) as progress:
+        paths = write_regenerated(
+            out,
+            corruptions,
+            np.ascontiguousarray(samples.permute(0, 2, 3, 1).numpy()),
+            images.labels[: len(samples)].numpy(),
+            seed=seed,
+            source={
+                "dataset": images.name,
+                "source": images.source,
+                "digest": images.digest,
+                "versions": f"hahbench {__version__}, numpy {np.__version__}, Python {platform.python_version()}",
+            },
+            progress=progress.corruption,
+        )
     for path in paths:
         print(path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,18 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
+from hahbench.corruptions import BENCHMARK, OFFICIAL, PAPER, SEVERITIES
+
 CONFIDENCE = 0.95
+
+CORRUPTION_SETS = {"corruptions-paper": PAPER, "corruptions-robustbench": BENCHMARK, "corruptions-all": OFFICIAL}
+"""What corruptions are averaged over, under the names that the averages have in the column ``attack`` of scores."""
+
+WITHOUT_FROST, PROCEDURAL_FROST = "-without-frost", "-procedural-frost"
+"""End the names of averages without the photographs of ``frost``: over the others, and with its stand-in."""
+
+BASELINE = "Standard"
+"""The model, in any folder of models, that relative errors are relative to."""
 
 _ROUND_OFF = 1e-5
 # Two attacks that are equally good each miss a few samples on the edge.
@@ -50,6 +62,10 @@ def scores(cells: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
     ``mean_norm``, in that norm; all others have ``accuracy``. Cells that differ in nothing but the seed are draws of
     one score. Of cells that share the seed too, such as those of an older version of the attack, the newest counts.
 
+    Corruptions at all five severities have their mean too, at level NaN, and so have the sets of corruptions that are
+    complete, from one source, under the names of ``CORRUPTION_SETS``. The metric ``relative_error`` is the error there
+    over that of ``BASELINE``, averaged over the corruptions.
+
     Args:
         cells: a row per cell, as the store gives them.
         outcomes: a row per cell and sample, with the cell's ``key``.
@@ -60,7 +76,7 @@ def scores(cells: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
     ordered = cells.sort_values("created", kind="stable")
     last = ordered.drop_duplicates(_MEASURED, keep="last")[[*_MEASURED, *_CARRIED_OUT]]
     newest = ordered.merge(last, on=[*_MEASURED, *_CARRIED_OUT])
-    labelled = newest[["key", "dataset", *_MEASURED, "seed", "norm", "worst_case", "verdict"]]
+    labelled = newest[["key", "dataset", *_MEASURED, *_CARRIED_OUT, "seed", "worst_case", "verdict"]]
     rows: list[dict[str, object]] = []
     labelled_outcomes = outcomes.merge(labelled, on="key")
     for measured, part in labelled_outcomes.groupby(_MEASURED, dropna=False):
@@ -73,7 +89,85 @@ def scores(cells: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
             facts["verdict"] = _verdict_on_norms(part, labelled_outcomes[same])
         for metric, value, low, high, n in _metrics(part):
             rows.append({**facts, "metric": metric, "value": value, "low": low, "high": high, "n": n})
+    rows += _corruption_means(labelled_outcomes)
     return pd.DataFrame(rows, columns=list(SCORE_COLUMNS)).astype(SCORE_COLUMNS)
+
+
+def _corruption_means(outcomes: pd.DataFrame) -> Iterator[dict[str, object]]:
+    """The rows of ``scores`` that are means over severities and over corruptions."""
+    outcomes = outcomes[outcomes["kind"].str.startswith("corruption")]
+    which = {params: json.loads(params).get("corruption", "") for params in outcomes["params"].unique()}
+    error = (outcomes["adv_pred"] != outcomes["label"]).astype(float)
+    outcomes = outcomes.assign(corruption=outcomes["params"].map(which), error=error)
+    for _, on_images in outcomes.groupby(["data_digest", "attack_version"]):
+        baselines = on_images[on_images["model"].str.rpartition("/")[2] == BASELINE]
+        baseline = _errors(baselines) if baselines["model_digest"].nunique() == 1 else None
+        for _, part in on_images.groupby(["model", "model_digest"]):
+            errors = _errors(part)
+            first = part.iloc[0]
+            facts = {name: first[name] for name in ("dataset", "data_digest", "model", "model_digest")}
+            facts |= {"level": np.nan, "draws": part["seed"].nunique(), "verdict": ""}
+            names = dict(zip(part["corruption"], part["attack"], strict=True))
+            for corruption in map(str, errors.columns):
+                right = mean_accuracy(1 - errors[corruption].to_numpy())
+                yield facts | {"attack": names[corruption], **_score("accuracy", right)}
+            for name, wanted in _complete_sets(set(map(str, errors.columns))):
+                right = mean_accuracy(1 - errors[wanted].mean(axis=1).to_numpy())
+                yield facts | {"attack": name, **_score("accuracy", right)}
+                if baseline is not None and set(wanted) <= set(baseline.columns) and baseline[wanted].any().all():
+                    relative = relative_error(errors[wanted].to_numpy(), baseline[wanted].to_numpy())
+                    yield facts | {"attack": name, **_score("relative_error", relative)}
+
+
+def _errors(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """A row per sample, a column per corruption that was run at all severities: the mean error over them."""
+    levels = outcomes.groupby("corruption")["level"].nunique()
+    complete = outcomes[outcomes["corruption"].isin(levels.index[levels == len(SEVERITIES)])]
+    return complete.pivot_table(index="index", columns="corruption", values="error", aggfunc="mean")
+
+
+def _complete_sets(measured: set[str]) -> Iterator[tuple[str, list[str]]]:
+    for name, wanted in CORRUPTION_SETS.items():
+        others = [corruption for corruption in wanted if corruption != "frost"]
+        if measured >= set(wanted):
+            yield name, list(wanted)
+        elif measured >= set(others):
+            yield name + WITHOUT_FROST, others
+            if "frost_procedural" in measured:
+                yield name + PROCEDURAL_FROST, [*others, "frost_procedural"]
+
+
+def _score(metric: str, values: tuple[float, float, float, int]) -> dict[str, object]:
+    return {"metric": metric, **dict(zip(("value", "low", "high", "n"), values, strict=True))}
+
+
+def relative_error(errors: np.ndarray, baseline: np.ndarray) -> tuple[float, float, float, int]:
+    """The error over that of a baseline, averaged over C corruptions, with its interval by the delta method.
+
+    Args:
+        errors: (N, C) in [0, 1], each sample's error under each corruption.
+        baseline: (N, C), those of the baseline on the same samples; none of its columns is all 0.
+
+    Returns:
+        Value, low, high and N.
+    """
+    ratios = errors.mean(axis=0) / baseline.mean(axis=0)
+    influence = ((errors - ratios * baseline) / baseline.mean(axis=0)).mean(axis=1)
+    _, low, high, n = _mean(influence + ratios.mean())
+    return float(ratios.mean()), low, high, n
+
+
+def mean_accuracy(right: np.ndarray) -> tuple[float, float, float, int]:
+    """Accuracy over several perturbations and its t interval over the samples, cut at 0 and 1.
+
+    Args:
+        right: (N,) in [0, 1], the fraction of the perturbations under which each sample was classified correctly.
+
+    Returns:
+        Value, low, high and N; the interval is [0, 1] when N = 1.
+    """
+    value, low, high, n = _mean(right)
+    return value, low, min(high, 1.0), n
 
 
 def _is_minimum_norm(part: pd.DataFrame) -> bool:
@@ -163,6 +257,10 @@ def mean_norm(norms: np.ndarray) -> tuple[float, float, float, int]:
     Returns:
         Value, low, high and N; the interval is [0, inf] when N = 1.
     """
-    value, n = float(norms.mean()), len(norms)
-    low, high = DescrStatsW(norms).tconfint_mean(alpha=1 - CONFIDENCE) if n > 1 else (0.0, np.inf)
+    return _mean(norms)
+
+
+def _mean(values: np.ndarray) -> tuple[float, float, float, int]:
+    value, n = float(values.mean()), len(values)
+    low, high = DescrStatsW(values).tconfint_mean(alpha=1 - CONFIDENCE) if n > 1 else (0.0, np.inf)
     return value, max(float(low), 0.0), float(high), n

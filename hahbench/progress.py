@@ -87,6 +87,23 @@ class RunProgress(_Bar):
         self._say(f"{_name(job)}: {result}, {seconds:.1f} s")
 
 
+class CorruptionProgress(_Bar):
+    """Shows how far a set of so many corruptions has come; a line for each that is written."""
+
+    def __init__(self, corruptions: int) -> None:
+        super().__init__("reading images")
+        self._corruptions = corruptions
+        self._written = 0
+
+    def corruption(self, name: str, done: float) -> None:
+        """Move the bar; ``done`` is the fraction of this corruption."""
+        if done == 1:
+            self._written += 1
+            self._say(f"{name} written")
+        completed = self._written + done % 1
+        self._progress.update(self._task, total=self._corruptions, completed=completed, description=name)
+
+
 class TrainingProgress(_Bar):
     """Observes a training: the loss and the time left; a line for each epoch."""
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import functools
+import itertools
 import platform
 import time
 import warnings
@@ -187,7 +188,7 @@ def _plan(
 ) -> list[Job]:
     built = [(spec, build_attack(spec)) for spec in attacks]
     data_digest = digest(images.digest, len(samples))
-    jobs: dict[str, Job] = {}
+    ready = []
     for card in cards:
         model = load_model(card)
         identity = model_digest(card, model)
@@ -197,13 +198,15 @@ def _plan(
         # Batches shrink to one image before an attack ends.
         check_classifier(model, some[:1], len(images.classes), card.name)
         with measure.full_float32():
-            prepared = prepare(model, some)
-        for spec, attack in built:
-            version = f"{type(attack).version}, judge {measure.VERSION}"
-            for level in spec.levels or (None,):
-                for draw in range(spec.draws):
-                    cell = Cell(card.name, identity, data_digest, spec, version, level, spec.seed + draw)
-                    jobs.setdefault(cell.key, Job(cell, card, model, prepared, attack))
+            ready.append((card, identity, model, prepare(model, some)))
+    jobs: dict[str, Job] = {}
+    # One attack after the other, each on all models, so that corrupted images, the same for all, are made once.
+    for spec, attack in built:
+        version = f"{type(attack).version}, judge {measure.VERSION}"
+        for level, draw in itertools.product(spec.levels or (None,), range(spec.draws)):
+            for card, identity, model, prepared in ready:
+                cell = Cell(card.name, identity, data_digest, spec, version, level, spec.seed + draw)
+                jobs.setdefault(cell.key, Job(cell, card, model, prepared, attack))
     return list(jobs.values())
 
 

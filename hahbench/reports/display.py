@@ -25,9 +25,21 @@ _ATTACKS = {
     "fmn-l2": "FMN l2",
     "fmn-linf": "FMN l_inf",
 }
+_CORRUPTION_SETS = {
+    "corruptions-paper": "Mean of the paper's 16 corruptions",
+    "corruptions-robustbench": "Mean of RobustBench's 15 corruptions",
+    "corruptions-all": "Mean of all 19 corruptions",
+}
+_FROST = {"": "", "-without-frost": " but frost", "-procedural-frost": ", frost procedural"}
+_ATTACKS |= {key + end: title + said for key, title in _CORRUPTION_SETS.items() for end, said in _FROST.items()}
 
 
-_METRICS = {"accuracy": "", "median_norm": ", median norm", "mean_norm": ", mean norm"}
+_METRICS = {
+    "accuracy": "",
+    "relative_error": ", error relative to Standard",
+    "median_norm": ", median norm",
+    "mean_norm": ", mean norm",
+}
 
 _MARKDOWN = str.maketrans({sign: f"&#{ord(sign)};" for sign in "|`*[]\\"})
 
@@ -48,6 +60,11 @@ def score_title(attack: str, level: float | None, metric: str) -> str:
         title = _ATTACKS[name].format(level="" if level is None else level_text(level))
         if name != attack:
             title += " by the reference engine"
+    elif name.startswith("corruption-"):
+        title = (
+            name.removeprefix("corruption-").replace("-", " ").replace("jpeg", "JPEG").replace("frost p", "frost, p")
+        )
+        title = title[0].upper() + title[1:] + ("" if level is None else f" severity {level:g}")
     else:
         title = attack if level is None else f"{attack} {level_text(level)}"
     return title + _METRICS[metric]
@@ -55,7 +72,7 @@ def score_title(attack: str, level: float | None, metric: str) -> str:
 
 def score_text(metric: str, value: float, low: float, high: float) -> str:
     """A score with its interval: ``64.0 [62.1, 65.9]``, in percent, for accuracies; ``0.12 [0.11, 0.13]`` for norms."""
-    number = percent if metric == "accuracy" else _norm
+    number = percent if metric in ("accuracy", "relative_error") else _norm
     return f"{number(value)} [{number(low)}, {number(high)}]"
 
 

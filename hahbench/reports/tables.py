@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from hahbench.metrics import CORRUPTION_SETS, PROCEDURAL_FROST, WITHOUT_FROST
 from hahbench.reports import display
 from hahbench.reports.published import Published
 
@@ -21,7 +22,7 @@ class Column:
     Attributes:
         attack: the attack's name.
         level: None for attacks without levels.
-        metric: ``accuracy``, ``median_norm`` or ``mean_norm``.
+        metric: ``accuracy``, ``relative_error``, ``median_norm`` or ``mean_norm``.
     """
 
     attack: str
@@ -53,6 +54,52 @@ TABLE1 = Table(
         Column("autoattack-l2", 0.25),
     ),
 )
+
+
+_TABLE2 = (
+    "gaussian-noise",
+    "shot-noise",
+    "speckle-noise",
+    "impulse-noise",
+    "snow",
+    "fog",
+    "frost",
+    "brightness",
+    "defocus-blur",
+    "gaussian-blur",
+    "motion-blur",
+    "zoom-blur",
+    "contrast",
+    "elastic-transform",
+    "pixelate",
+    "spatter",
+)
+
+TABLE2 = Table(
+    "table2",
+    "Table 2: accuracy (%) under common corruptions, means over the severities",
+    (
+        Column("clean"),
+        *(Column(f"corruption-{name}") for name in _TABLE2),
+        Column("corruptions-paper"),
+        Column("corruptions-paper", metric="relative_error"),
+    ),
+)
+
+
+def with_procedural_frost(table: Table) -> Table:
+    """``table`` for those who have not the photographs of frost: its stand-in, and the averages with it and without."""
+    columns: list[Column] = []
+    for column in table.columns:
+        if column.attack == "corruption-frost":
+            columns.append(dataclasses.replace(column, attack="corruption-frost-procedural"))
+        elif column.attack in CORRUPTION_SETS:
+            columns += [
+                dataclasses.replace(column, attack=column.attack + end) for end in (WITHOUT_FROST, PROCEDURAL_FROST)
+            ]
+        else:
+            columns.append(column)
+    return dataclasses.replace(table, columns=tuple(columns))
 
 
 def models_in(cells: pd.DataFrame) -> pd.DataFrame:

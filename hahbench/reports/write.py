@@ -11,14 +11,24 @@ import pandas as pd
 from hahbench import __version__, metrics
 from hahbench.atomic import replacing
 from hahbench.catalog import data_folder, suites
+from hahbench.reports.corruptions import corruption_scores, severities_text
 from hahbench.reports.display import escape
 from hahbench.reports.leaderboard import leaderboard
 from hahbench.reports.published import Published, read_published
-from hahbench.reports.tables import TABLE1, as_text, models_in, paper_table, verdicts
+from hahbench.reports.tables import (
+    TABLE1,
+    TABLE2,
+    as_text,
+    models_in,
+    paper_table,
+    verdicts,
+    with_procedural_frost,
+)
 from hahbench.spec import REFERENCE
 
 _EXPLAINED = {
     "accuracy": "Accuracies in percent, draws averaged; in brackets Wilson's 95 % interval over the samples.",
+    "relative_error": "Relative errors, in percent, are errors over those of Standard, averaged over the corruptions.",
     "median_norm": "Median norms in pixel values of [0, 1] (l0: changed colour values), 0 where the model was wrong "
     "already and ∞ where the attack failed; in brackets the exact 95 % interval between order statistics.",
 }
@@ -36,7 +46,8 @@ _VERDICTS = (
 def write_reports(cells: pd.DataFrame, outcomes: pd.DataFrame, out: Path, *, store: Path, command: str) -> list[Path]:
     """Write what the store holds into a folder per data set, such as ``cifar10-n500``.
 
-    Each gets ``leaderboard`` and ``table1``, as .md and .csv, and ``scores.csv`` with every score there is.
+    Each gets ``leaderboard`` and ``table1``, as .md and .csv, and ``scores.csv`` with every score there is; with
+    corruptions also ``table2`` and ``corruptions``.
 
     Args:
         cells: as the store gives them.
@@ -75,16 +86,33 @@ def write_reports(cells: pd.DataFrame, outcomes: pd.DataFrame, out: Path, *, sto
         )
         paths += _write(out / folder / "leaderboard", page, board.drop(columns=["model_argument", "title"]))
 
-        table = paper_table(TABLE1, models, scores, published)
-        text = as_text(table, {"Model": "display"}, {"Parameters": "parameters"})
-        page = _page(
-            TABLE1.title,
-            text,
-            _caption(newest, part, table, published, command),
-            _verdicts(table),
-            _missing(table, data_arguments, run_arguments),
-        )
-        paths += _write(out / folder / TABLE1.name, page, table.drop(columns=["model_argument", "title"]))
+        corrupted = corruption_scores(models, scores)
+        tables = [TABLE1]
+        if not corrupted.empty:
+            real_frost = (corrupted["attack"] == "corruption-frost").any()
+            tables.append(TABLE2 if real_frost else with_procedural_frost(TABLE2))
+        for asked in tables:
+            table = paper_table(asked, models, scores, published)
+            text = as_text(table, {"Model": "display"}, {"Parameters": "parameters"})
+            page = _page(
+                asked.title,
+                text if asked is TABLE1 else _transposed(text),
+                _caption(newest, part, table, published, command),
+                _verdicts(table),
+                _missing(table, data_arguments, run_arguments),
+            )
+            paths += _write(out / folder / asked.name, page, table.drop(columns=["model_argument", "title"]))
+        if not corrupted.empty:
+            sections = [
+                f"## {escape(str(name))}\n\n{_markdown(severities_text(of_model))}"
+                for name, of_model in corrupted.groupby("display", sort=False)
+            ]
+            page = "\n\n".join(
+                ["# Accuracy (%) under corruptions", _caption(newest, part, corrupted, None, command), *sections]
+            )
+            paths += _write(
+                out / folder / "corruptions", page + "\n", corrupted.drop(columns=["model_argument", "title"])
+            )
         paths.append(_write_csv(out / folder / "scores.csv", scores))
     return paths
 
@@ -100,13 +128,18 @@ def _by_folder(cells: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def _caption(
     newest: pd.Series, cells: pd.DataFrame, shown: pd.DataFrame, published: Published | None, command: str
 ) -> str:
-    seeds = sorted(cells.loc[cells["attack"].isin(shown["attack"]), "seed"].unique())
+    shown_cells = cells["attack"].isin(shown["attack"])
+    seeds = sorted(cells.loc[shown_cells, "seed"].unique())
     lines = [
         f"- Data: {escape(str(newest['dataset']))} ({escape(str(newest['source']))}), "
         f"the first {newest['n']} test samples, digest {newest['data_digest'][:8]}.",
         f"- Seeds: {', '.join(str(seed) for seed in seeds) or 'none'}.",
     ]
     lines += [f"- {_EXPLAINED[metric]}" for metric in shown["metric"].unique()]
+    corrupted = cells[cells["kind"].str.startswith("corruption") & shown_cells]
+    if not corrupted.empty:
+        sources = corrupted["attack_version"].str.partition(", judge")[0].unique()
+        lines.append(f"- Corruptions: {escape('; '.join(sorted(sources)))}.")
     if published:
         lines.append(f'- After "paper": {escape(published.citation)}. {escape(published.networks)}')
     return "\n".join([*lines, f"- Made with hahbench {__version__} by:"]) + f"\n\n  {_code(command)}"
@@ -134,7 +167,9 @@ def _run_with(attack: str) -> str | None:
     """The command for an attack, with the paper's suite where that has it; None where no shipped suite has it."""
     name = attack.removesuffix(REFERENCE)
     registry = suites()
-    having = [suite for suite in registry if name in registry[suite].attacks]
+    # Averages over corruptions need all of them, and frost is what few suites have.
+    asked = "corruption-frost" if name.startswith(("corruptions-", "corruption-frost")) else name
+    having = [suite for suite in registry if asked in registry[suite].attacks]
     if not having:
         return None
     engine = " --engine reference" if name != attack else ""
@@ -150,6 +185,12 @@ def _verdicts(shown: pd.DataFrame) -> str:
     if rows.empty:
         return ""
     return "\n\n".join(["## Verdicts", _VERDICTS, _markdown(rows)])
+
+
+def _transposed(text: pd.DataFrame) -> pd.DataFrame:
+    """A column per model, for many scores of few models."""
+    turned = text.set_index("Model").T
+    return turned.rename_axis(None, axis=1).rename_axis("").reset_index()
 
 
 def _page(title: str, text: pd.DataFrame, *sections: str) -> str:
