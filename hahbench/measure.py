@@ -31,6 +31,7 @@ def judge(
     epsilon: float | None,
     worst_case: bool,
     seconds: float,
+    clean_pred: np.ndarray | None = None,
     batch_size: int = 256,
 ) -> pd.DataFrame:
     """What an attack achieved, whatever it says.
@@ -50,6 +51,7 @@ def judge(
             wrong, and ``adv_pred`` is ``clean_pred`` unless the candidate broke the sample. Else ``adv_pred`` is always
             the prediction on the candidate.
         seconds: wall time of the whole attack.
+        clean_pred: (N,), what ``predict`` gave for the clean images, where that has been asked already.
         batch_size: images predicted together.
 
     Returns:
@@ -65,27 +67,29 @@ def judge(
             f"the attack returned images {tuple(candidates.images.shape)} and tells of {sorted(told)} samples "
             f"for images {tuple(samples.images.shape)}"
         )
+    if clean_pred is None:
+        clean_pred = predict(model, samples, batch_size)
     model.eval()
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in ("clean_pred", "adv_pred", *NORMS)}
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in ("adv_pred", *NORMS)}
     for rows in torch.split(torch.arange(len(samples)), batch_size):
         clean = samples.images[rows].float()
         adversarial, rejected, norms = _accepted(clean, candidates.images[rows].to(clean.device), norm, epsilon)
-        clean_pred = _predict(model, clean)
-        adv_pred = np.where(rejected, clean_pred, _predict(model, adversarial))
+        before = clean_pred[rows.numpy()]
+        adv_pred = np.where(rejected, before, _predict(model, adversarial))
         labels = samples.labels[rows].cpu().numpy()
-        already_wrong = clean_pred != labels
+        already_wrong = before != labels
         if worst_case:
-            adv_pred = np.where(already_wrong | (adv_pred == labels), clean_pred, adv_pred)
-        columns["clean_pred"].append(clean_pred)
+            adv_pred = np.where(already_wrong | (adv_pred == labels), before, adv_pred)
         columns["adv_pred"].append(adv_pred)
         for name, value in norms.items():
             columns[name].append(np.select([already_wrong, adv_pred == labels], [0.0, np.inf], value))
     found = {name: np.concatenate(parts) for name, parts in columns.items()}
     labels = samples.labels.cpu().numpy()
-    broken = (found["clean_pred"] == labels) & (found["adv_pred"] != labels)
+    broken = (clean_pred == labels) & (found["adv_pred"] != labels)
     return outcome_frame(
         index=samples.index.cpu().numpy(),
         label=labels,
+        clean_pred=clean_pred,
         **found,
         member=np.where(broken, np.array(candidates.member, dtype=object), ""),
         step=np.where(broken, candidates.step.cpu().numpy(), -1),
@@ -93,6 +97,12 @@ def judge(
         backwards=candidates.backwards.cpu().numpy(),
         seconds=np.full(len(samples), seconds / len(samples)),
     )
+
+
+def predict(model: nn.Module, samples: Samples, batch_size: int = 256) -> np.ndarray:
+    """The class of each clean image, (N,), as the judge sees it; -1 where a logit is NaN."""
+    model.eval()
+    return np.concatenate([_predict(model, images.float()) for images in torch.split(samples.images, batch_size)])
 
 
 def _accepted(

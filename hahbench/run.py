@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -115,6 +116,7 @@ def run(
         "versions": f"hahbench {hahbench.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
     }
     samples_on_device = samples.to(device)
+    clean_pred: dict[str, np.ndarray] = {}
     for job in missing:
         if job.cell in store:
             # Another run on the same store was faster.
@@ -122,7 +124,7 @@ def run(
             continue
         observer.started(job)
         started = time.perf_counter()
-        outcomes = _attack_and_judge(job, samples_on_device, observer)
+        outcomes = _attack_and_judge(job, samples_on_device, clean_pred, observer)
         seconds = time.perf_counter() - started
         found = {
             **facts,
@@ -210,7 +212,9 @@ def _plan(
     return list(jobs.values())
 
 
-def _attack_and_judge(job: Job, samples: Samples, observer: Observer) -> pd.DataFrame:
+def _attack_and_judge(
+    job: Job, samples: Samples, clean_pred: dict[str, np.ndarray], observer: Observer
+) -> pd.DataFrame:
     cell = job.cell
     started = time.perf_counter()
     try:
@@ -220,10 +224,13 @@ def _attack_and_judge(job: Job, samples: Samples, observer: Observer) -> pd.Data
             candidates = job.attack(job.prepared, samples, cell.level, cell.seed, progress)
         for message in dict.fromkeys(str(doubt.message) for doubt in doubts):
             observer.warned(job, message)
+        if cell.model not in clean_pred:
+            clean_pred[cell.model] = measure.predict(job.model, samples)
         return measure.judge(
             job.model,
             samples,
             candidates,
+            clean_pred=clean_pred[cell.model],
             norm=cell.attack.norm,
             epsilon=cell.level if job.attack.worst_case else None,
             worst_case=job.attack.worst_case,
