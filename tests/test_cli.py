@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import pytest
 
@@ -137,6 +138,48 @@ def test_run_then_report(run: Run, clean_suite: Path, tmp_path: Path) -> None:
     names = {"leaderboard.md", "leaderboard.csv", "table1.md", "table1.csv", "scores.csv"}
     assert {path.name for path in written} == names
     assert all(path.is_file() for path in written)
+
+
+def test_corrupt_writes_images_that_numpy_reads(run: Run, tmp_path: Path) -> None:
+    arguments = ["--dataset", "shapes", "--n", 4, "--corruption", "fog", "--corruption", "contrast"]
+    code, out, error = run("corrupt", *arguments, "--out", tmp_path / "out")
+    assert code == 0, error
+    assert [Path(line).name for line in out.splitlines()] == ["labels.npy", "fog.npy", "contrast.npy", "manifest.json"]
+    assert np.load(tmp_path / "out" / "fog.npy").shape == (20, 32, 32, 3)
+    said = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert said["source"]["dataset"] == "shapes"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--corruption", "fogg"], "unknown corruption 'fogg'; did you mean 'fog'?"),
+        (["--corruption", "frost"], "corruption 'frost' needs --photographs FOLDER; 'frost_procedural' needs none"),
+        (["--photographs", "nowhere"], "frost1.png"),
+        (["--n", 0], "n must be in 1..2000"),
+        (["--seed", -1, "--n", 1], "seed -1 is not allowed"),
+    ],
+)
+def test_corrupt_says_what_is_wrong(run: Run, tmp_path: Path, arguments: list[object], message: str) -> None:
+    code, out, error = run("corrupt", "--dataset", "shapes", "--out", tmp_path / "out", *arguments)
+    assert code == 2
+    assert out == ""
+    assert message in error.splitlines()[-1]
+
+
+def test_a_run_of_corruptions_makes_table2_and_says_where_the_images_came_from(run: Run, tmp_path: Path) -> None:
+    suite = write(
+        tmp_path / "few.toml",
+        'dataset = "shapes"\nn = 8\nmodels = ["Standard", "HaH"]\n'
+        'attacks = ["clean", "corruption-fog", "corruption-frost"]',
+    )
+    code, _, error = run("run", suite, "--store", tmp_path / "store")
+    assert code == 0, error
+    code, _, error = run("report", "--store", tmp_path / "store", "--out", tmp_path / "out")
+    assert code == 0, error
+    page = (tmp_path / "out" / "shapes-n8" / "table2.md").read_text()
+    assert "| Frost, procedural " in page
+    assert "- Corruptions: CIFAR-10-C (regenerated), generator 1." in page
 
 
 def write(path: Path, text: str) -> Path:
