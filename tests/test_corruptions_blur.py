@@ -43,7 +43,6 @@ GLASS_SIGMA_AND_ITERATIONS = {1: (0.05, 1), 2: (0.25, 1), 3: (0.4, 1), 4: (0.25,
 ZOOM_FACTORS = {1: 7, 2: 12, 3: 16, 4: 21, 5: 26}
 ZOOMS = [*(float(factor) for factor in np.arange(1, 1.255, 0.01)), 1.25, 1.75, 2.25]
 
-any_blur = st.sampled_from(BLURS)
 any_severity = st.sampled_from(SEVERITIES)
 any_seed = st.integers(0, 2**32 - 1)
 
@@ -247,47 +246,6 @@ def test_zoom_blur_is_the_mean_of_the_image_and_its_enlargements(severity: int) 
     factors = np.arange(1, 1.3, 0.01)[: ZOOM_FACTORS[severity]]
     frames = [images / 255, *(scipy_zoom(images / 255, float(factor)) for factor in factors)]
     assert_equal_but_for_rounding(blur.zoom_blur(images, severity), np.mean(frames, axis=0) * 255)
-
-
-@settings(deadline=None, max_examples=30)
-@given(any_blur, any_severity, any_seed, st.integers(1, 4), st.integers(0, 5))
-def test_an_image_does_not_depend_on_those_in_the_same_call(
-    corruption: Corruption, severity: int, seed: int, count: int, cut: int
-) -> None:
-    images = random_images(count, 8, 8, seed=seed)
-
-    def generators() -> list[np.random.RandomState]:
-        return [np.random.RandomState(np.random.Philox(key=[seed, i])) for i in range(count)]
-
-    together = corruption(images, severity, generators())
-    parts = [
-        corruption(images[:cut], severity, generators()[:cut]),
-        corruption(images[cut:], severity, generators()[cut:]),
-    ]
-    np.testing.assert_array_equal(together, np.concatenate(parts))
-
-
-@settings(deadline=None, max_examples=20)
-@given(st.sampled_from([blur.glass_blur, blur.motion_blur]), any_severity, any_seed)
-def test_images_draw_from_one_generator_in_turn(corruption: Corruption, severity: int, seed: int) -> None:
-    images = random_images(3, 8, 8, seed=seed)
-    together = corruption(images, severity, np.random.RandomState(seed))
-    generator = np.random.RandomState(seed)
-    in_turn = [corruption(images[i : i + 1], severity, generator) for i in range(3)]
-    np.testing.assert_array_equal(together, np.concatenate(in_turn))
-
-
-@settings(deadline=None, max_examples=40)
-@given(any_blur, any_severity, st.integers(0, 3), st.integers(1, 40), st.integers(1, 40))
-def test_images_may_have_any_size_and_are_not_modified(
-    corruption: Corruption, severity: int, count: int, height: int, width: int
-) -> None:
-    images = random_images(count, height, width)
-    before = images.copy()
-    corrupted = corruption(images, severity, np.random.RandomState(0))
-    assert corrupted.shape == images.shape
-    assert corrupted.dtype == np.uint8
-    np.testing.assert_array_equal(images, before)
 
 
 @pytest.mark.parametrize("corruption", BLURS)

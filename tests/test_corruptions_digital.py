@@ -5,8 +5,6 @@ import hashlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hahbench.corruptions import digital
 from hahbench.corruptions.base import SEVERITIES, Corruption, Images
@@ -33,9 +31,6 @@ BRIGHTNESS_ADDED = {1: 0.05, 2: 0.1, 3: 0.15, 4: 0.2, 5: 0.3}
 SATURATE_FACTOR_AND_ADDED = {1: (0.3, 0), 2: (0.1, 0), 3: (1.5, 0), 4: (2, 0.1), 5: (2.5, 0.2)}
 CONTRAST_FACTOR = {1: 0.75, 2: 0.5, 3: 0.4, 4: 0.3, 5: 0.15}
 PIXELATE_SIZE = {1: 30, 2: 28, 3: 27, 4: 24, 5: 20}
-
-any_corruption = st.sampled_from(tuple(GOLDEN))
-any_severity = st.sampled_from(SEVERITIES)
 
 
 def random_images(count: int, height: int = 32, width: int = 32, seed: int = 0) -> Images:
@@ -120,26 +115,3 @@ def test_jpeg_keeps_the_colour_of_a_block_and_loses_its_detail(severity: int) ->
     assert abs(digital.jpeg_compression(flat, severity).astype(int) - flat)[:, 4:12, 4:12].max() <= 8
     noisy = random_images(3)
     assert abs(digital.jpeg_compression(noisy, severity).astype(int) - noisy).mean() > 20
-
-
-@settings(deadline=None, max_examples=30)
-@given(any_corruption, any_severity, st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(0, 5))
-def test_an_image_does_not_depend_on_those_in_the_same_call(
-    corruption: Corruption, severity: int, seed: int, count: int, cut: int
-) -> None:
-    images = random_images(count, 8, 8, seed)
-    parts = [corruption(images[:cut], severity), corruption(images[cut:], severity)]
-    np.testing.assert_array_equal(corruption(images, severity), np.concatenate(parts))
-
-
-@settings(deadline=None, max_examples=40)
-@given(any_corruption, any_severity, st.integers(0, 3), st.integers(2, 40), st.integers(2, 40))
-def test_images_may_have_any_size_and_are_not_modified(
-    corruption: Corruption, severity: int, count: int, height: int, width: int
-) -> None:
-    images = random_images(count, height, width)
-    before = images.copy()
-    corrupted = corruption(images, severity)
-    assert corrupted.shape == images.shape
-    assert corrupted.dtype == np.uint8
-    np.testing.assert_array_equal(images, before)

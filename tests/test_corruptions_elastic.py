@@ -23,7 +23,6 @@ CONSTANTS = ((0, 0, 2.56), (1.6, 6.4, 2.24), (2.56, 1.92, 1.92), (3.2, 1.28, 1.6
 
 any_severity = st.sampled_from(SEVERITIES)
 any_seed = st.integers(0, 2**32 - 1)
-any_side = st.integers(3, 40)
 
 
 def transformed_by_scipy(image: Images, severity: int, generator: Generator) -> Images:
@@ -93,42 +92,3 @@ def test_images_without_room_for_three_anchor_points_are_refused(height: int, wi
         DataError, match=rf"'elastic_transform': images of {height}x{width} pixels; allowed: 3x3 and la"
     ):
         elastic_transform(synthetic_images(1, height, width), 1, np.random.RandomState(0))
-
-
-@settings(deadline=None, max_examples=30)
-@given(any_severity, any_seed, st.integers(1, 4), st.integers(0, 5))
-def test_an_image_does_not_depend_on_those_in_the_same_call(severity: int, seed: int, count: int, cut: int) -> None:
-    images = synthetic_images(count, 12, 12)
-
-    def generators() -> list[np.random.RandomState]:
-        return [np.random.RandomState(np.random.Philox(key=[seed, i])) for i in range(count)]
-
-    together = elastic_transform(images, severity, generators())
-    parts = [
-        elastic_transform(images[:cut], severity, generators()[:cut]),
-        elastic_transform(images[cut:], severity, generators()[cut:]),
-    ]
-    np.testing.assert_array_equal(together, np.concatenate(parts))
-
-
-@settings(deadline=None, max_examples=30)
-@given(any_severity, any_seed)
-def test_images_draw_from_one_generator_in_turn(severity: int, seed: int) -> None:
-    images = synthetic_images(3, 12, 12)
-    together = elastic_transform(images, severity, np.random.RandomState(seed))
-    generator = np.random.RandomState(seed)
-    in_turn = [elastic_transform(images[i : i + 1], severity, generator) for i in range(3)]
-    np.testing.assert_array_equal(together, np.concatenate(in_turn))
-
-
-@settings(deadline=None, max_examples=40)
-@given(any_severity, st.integers(0, 3), any_side, any_side)
-def test_images_may_have_any_size_from_3x3_and_are_not_modified(
-    severity: int, count: int, height: int, width: int
-) -> None:
-    images = synthetic_images(count, height, width)
-    before = images.copy()
-    corrupted = elastic_transform(images, severity, np.random.RandomState(0))
-    assert corrupted.shape == images.shape
-    assert corrupted.dtype == np.uint8
-    np.testing.assert_array_equal(images, before)

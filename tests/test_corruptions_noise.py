@@ -4,8 +4,6 @@ import hashlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hahbench.corruptions import noise
 from hahbench.corruptions.base import SEVERITIES, Corruption, Images
@@ -29,10 +27,6 @@ MEAN_CHANGE = {
 # Impulse noise replaces so few values that one draw of it leaves an error of 1 %.
 TOLERANCE = {corruption: 0.015 if corruption is noise.impulse_noise else 0.005 for corruption in NOISES}
 IMPULSE_AMOUNT = {1: 0.01, 2: 0.02, 3: 0.03, 4: 0.05, 5: 0.07}
-
-any_noise = st.sampled_from(NOISES)
-any_severity = st.sampled_from(SEVERITIES)
-any_seed = st.integers(0, 2**32 - 1)
 
 
 def random_images(count: int, height: int = 32, width: int = 32, seed: int = 0) -> Images:
@@ -85,47 +79,6 @@ def test_black_stays_black_under_noise_in_proportion_to_the_value() -> None:
     black = np.zeros((3, 32, 32, 3), np.uint8)
     for corruption in (noise.shot_noise, noise.speckle_noise):
         assert not corruption(black, 5, np.random.RandomState(0)).any()
-
-
-@settings(deadline=None, max_examples=30)
-@given(any_noise, any_severity, any_seed, st.integers(1, 4), st.integers(0, 5))
-def test_an_image_does_not_depend_on_those_in_the_same_call(
-    corruption: Corruption, severity: int, seed: int, count: int, cut: int
-) -> None:
-    images = random_images(count, 8, 8, seed)
-
-    def generators() -> list[np.random.RandomState]:
-        return [np.random.RandomState(np.random.Philox(key=[seed, i])) for i in range(count)]
-
-    together = corruption(images, severity, generators())
-    parts = [
-        corruption(images[:cut], severity, generators()[:cut]),
-        corruption(images[cut:], severity, generators()[cut:]),
-    ]
-    np.testing.assert_array_equal(together, np.concatenate(parts))
-
-
-@settings(deadline=None, max_examples=30)
-@given(any_noise, any_severity, any_seed)
-def test_images_draw_from_one_generator_in_turn(corruption: Corruption, severity: int, seed: int) -> None:
-    images = random_images(3, 8, 8, seed)
-    together = corruption(images, severity, np.random.RandomState(seed))
-    generator = np.random.RandomState(seed)
-    in_turn = [corruption(images[i : i + 1], severity, generator) for i in range(3)]
-    np.testing.assert_array_equal(together, np.concatenate(in_turn))
-
-
-@settings(deadline=None, max_examples=30)
-@given(any_noise, any_severity, st.integers(0, 3), st.integers(1, 40), st.integers(1, 40))
-def test_images_may_have_any_size_and_are_not_modified(
-    corruption: Corruption, severity: int, count: int, height: int, width: int
-) -> None:
-    images = random_images(count, height, width)
-    before = images.copy()
-    corrupted = corruption(images, severity, np.random.RandomState(0))
-    assert corrupted.shape == images.shape
-    assert corrupted.dtype == np.uint8
-    np.testing.assert_array_equal(images, before)
 
 
 @pytest.mark.parametrize("corruption", NOISES)

@@ -4,8 +4,6 @@ import hashlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hahbench.corruptions.base import SEVERITIES, Images
 from hahbench.corruptions.spatter import chamfer_distance, spatter
@@ -26,9 +24,6 @@ THROUGH_OPENCV = {
 MEAN_CHANGE = "1.00/7.78 2.73/12.82 6.76/18.95 3.15/18.75 5.20/23.94"
 # The drops are few, so both the number expected, of one draw, and the one found have an error of some 2 %.
 TOLERANCE = 0.05
-
-any_severity = st.sampled_from(SEVERITIES)
-any_seed = st.integers(0, 2**32 - 1)
 
 
 def digest(images: Images) -> str:
@@ -109,37 +104,3 @@ def test_a_dry_lens_changes_nothing() -> None:
     spattered = spatter(images, 1, np.random.RandomState(0))
     dry = (spattered == images).all(axis=(1, 2, 3))
     assert 0.2 < dry.mean() < 0.95
-
-
-@settings(deadline=None, max_examples=30)
-@given(any_severity, any_seed, st.integers(1, 4), st.integers(0, 5))
-def test_an_image_does_not_depend_on_those_in_the_same_call(severity: int, seed: int, count: int, cut: int) -> None:
-    images = synthetic_images(count, 12, 12)
-
-    def generators() -> list[np.random.RandomState]:
-        return [np.random.RandomState(np.random.Philox(key=[seed, i])) for i in range(count)]
-
-    together = spatter(images, severity, generators())
-    parts = [spatter(images[:cut], severity, generators()[:cut]), spatter(images[cut:], severity, generators()[cut:])]
-    np.testing.assert_array_equal(together, np.concatenate(parts))
-
-
-@settings(deadline=None, max_examples=30)
-@given(any_severity, any_seed)
-def test_images_draw_from_one_generator_in_turn(severity: int, seed: int) -> None:
-    images = synthetic_images(3, 12, 12)
-    together = spatter(images, severity, np.random.RandomState(seed))
-    generator = np.random.RandomState(seed)
-    in_turn = [spatter(images[i : i + 1], severity, generator) for i in range(3)]
-    np.testing.assert_array_equal(together, np.concatenate(in_turn))
-
-
-@settings(deadline=None, max_examples=40)
-@given(any_severity, st.integers(0, 3), st.integers(1, 40), st.integers(1, 40))
-def test_images_may_have_any_size_and_are_not_modified(severity: int, count: int, height: int, width: int) -> None:
-    images = synthetic_images(count, height, width)
-    before = images.copy()
-    corrupted = spatter(images, severity, np.random.RandomState(0))
-    assert corrupted.shape == images.shape
-    assert corrupted.dtype == np.uint8
-    np.testing.assert_array_equal(images, before)

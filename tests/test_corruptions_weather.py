@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
@@ -33,10 +31,6 @@ FROST_ERROR = 0.6
 # (weight of the image, weight of the frost), by severity.
 FROST_WEIGHTS = ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))
 
-any_weather = st.sampled_from([fog, snow, frost_procedural])
-any_severity = st.sampled_from(SEVERITIES)
-any_seed = st.integers(0, 2**32 - 1)
-
 
 @pytest.mark.parametrize("severity", SEVERITIES)
 @pytest.mark.parametrize("corruption", GOLDEN)
@@ -55,53 +49,6 @@ def test_real_images_change_as_much_as_in_the_original_program(
     absolute, square = map(float, MEAN_CHANGE[corruption].split()[severity - 1].split("/"))
     assert abs(change).mean() == pytest.approx(absolute, rel=0.015)
     assert np.sqrt((change**2).mean()) == pytest.approx(square, rel=0.015)
-
-
-@pytest.mark.parametrize("corruption", [fog, snow, frost_procedural])
-def test_weather_needs_a_generator(corruption: Corruption) -> None:
-    with pytest.raises(DataError, match=rf"'{corruption.__name__}' draws random numbers"):
-        corruption(synthetic_images(1), 1)
-
-
-@settings(deadline=None, max_examples=30)
-@given(any_weather, any_severity, any_seed, st.integers(1, 4), st.integers(0, 5))
-def test_an_image_does_not_depend_on_those_in_the_same_call(
-    corruption: Corruption, severity: int, seed: int, count: int, cut: int
-) -> None:
-    images = synthetic_images(count, 12, 12)
-
-    def generators() -> list[np.random.RandomState]:
-        return [np.random.RandomState(np.random.Philox(key=[seed, i])) for i in range(count)]
-
-    together = corruption(images, severity, generators())
-    parts = [
-        corruption(images[:cut], severity, generators()[:cut]),
-        corruption(images[cut:], severity, generators()[cut:]),
-    ]
-    np.testing.assert_array_equal(together, np.concatenate(parts))
-
-
-@settings(deadline=None, max_examples=30)
-@given(any_weather, any_severity, any_seed)
-def test_images_draw_from_one_generator_in_turn(corruption: Corruption, severity: int, seed: int) -> None:
-    images = synthetic_images(3, 12, 12)
-    together = corruption(images, severity, np.random.RandomState(seed))
-    generator = np.random.RandomState(seed)
-    in_turn = [corruption(images[i : i + 1], severity, generator) for i in range(3)]
-    np.testing.assert_array_equal(together, np.concatenate(in_turn))
-
-
-@settings(deadline=None, max_examples=60)
-@given(any_weather, any_severity, st.integers(0, 3), st.integers(1, 40), st.integers(1, 40))
-def test_images_may_have_any_size_and_are_not_modified(
-    corruption: Corruption, severity: int, count: int, height: int, width: int
-) -> None:
-    images = synthetic_images(count, height, width)
-    before = images.copy()
-    corrupted = corruption(images, severity, np.random.RandomState(0))
-    assert corrupted.shape == images.shape
-    assert corrupted.dtype == np.uint8
-    np.testing.assert_array_equal(images, before)
 
 
 def test_a_plasma_fractal_is_that_of_the_original_program() -> None:
