@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -73,9 +73,7 @@ def scores(cells: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
     Returns:
         ``SCORE_COLUMNS``, a row per metric; accuracies in [0, 1], norms in pixel values of [0, 1].
     """
-    ordered = cells.sort_values("created", kind="stable")
-    last = ordered.drop_duplicates(_MEASURED, keep="last")[[*_MEASURED, *_CARRIED_OUT]]
-    newest = ordered.merge(last, on=[*_MEASURED, *_CARRIED_OUT])
+    newest = newest_cells(cells)
     labelled = newest[["key", "dataset", *_MEASURED, *_CARRIED_OUT, "seed", "worst_case", "verdict"]]
     rows: list[dict[str, object]] = []
     labelled_outcomes = outcomes.merge(labelled, on="key")
@@ -89,21 +87,30 @@ def scores(cells: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
             facts["verdict"] = _verdict_on_norms(part, labelled_outcomes[same])
         for metric, value, low, high, n in _metrics(part):
             rows.append({**facts, "metric": metric, "value": value, "low": low, "high": high, "n": n})
-    rows += _corruption_means(labelled_outcomes)
+    rows += _corruption_means(newest, outcomes)
     return pd.DataFrame(rows, columns=list(SCORE_COLUMNS)).astype(SCORE_COLUMNS)
 
 
-def _corruption_means(outcomes: pd.DataFrame) -> Iterator[dict[str, object]]:
+def newest_cells(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells that count: of those that differ in the attack's version or parameters alone, the newest."""
+    ordered = cells.sort_values("created", kind="stable")
+    last = ordered.drop_duplicates(_MEASURED, keep="last")[[*_MEASURED, *_CARRIED_OUT]]
+    return ordered.merge(last, on=[*_MEASURED, *_CARRIED_OUT])
+
+
+def _corruption_means(cells: pd.DataFrame, outcomes: pd.DataFrame) -> Iterator[dict[str, object]]:
     """The rows of ``scores`` that are means over severities and over corruptions."""
-    outcomes = outcomes[outcomes["kind"].str.startswith("corruption")]
-    which = {params: json.loads(params).get("corruption", "") for params in outcomes["params"].unique()}
-    error = (outcomes["adv_pred"] != outcomes["label"]).astype(float)
-    outcomes = outcomes.assign(corruption=outcomes["params"].map(which), error=error)
-    for _, on_images in outcomes.groupby(["data_digest", "attack_version"]):
+    cells = cells[cells["kind"].str.startswith("corruption")]
+    cells = cells.assign(corruption=[json.loads(params).get("corruption", "") for params in cells["params"]])
+    outcomes = outcomes.loc[outcomes["key"].isin(cells["key"]), ["key", "index", "label", "adv_pred"]]
+    wrong = {
+        str(key): (part["adv_pred"] != part["label"]).set_axis(part["index"]) for key, part in outcomes.groupby("key")
+    }
+    for _, on_images in cells.groupby(["data_digest", "attack_version"]):
         baselines = on_images[on_images["model"].str.rpartition("/")[2] == BASELINE]
-        baseline = _errors(baselines) if baselines["model_digest"].nunique() == 1 else None
+        baseline = _errors(baselines, wrong) if baselines["model_digest"].nunique() == 1 else None
         for _, part in on_images.groupby(["model", "model_digest"]):
-            errors = _errors(part)
+            errors = _errors(part, wrong)
             first = part.iloc[0]
             facts = {name: first[name] for name in ("dataset", "data_digest", "model", "model_digest")}
             facts |= {"level": np.nan, "draws": part["seed"].nunique(), "verdict": ""}
@@ -119,11 +126,15 @@ def _corruption_means(outcomes: pd.DataFrame) -> Iterator[dict[str, object]]:
                     yield facts | {"attack": name, **_score("relative_error", relative)}
 
 
-def _errors(outcomes: pd.DataFrame) -> pd.DataFrame:
+def _errors(cells: pd.DataFrame, wrong: Mapping[str, pd.Series]) -> pd.DataFrame:
     """A row per sample, a column per corruption that was run at all severities: the mean error over them."""
-    levels = outcomes.groupby("corruption")["level"].nunique()
-    complete = outcomes[outcomes["corruption"].isin(levels.index[levels == len(SEVERITIES)])]
-    return complete.pivot_table(index="index", columns="corruption", values="error", aggfunc="mean")
+    return pd.DataFrame(
+        {
+            corruption: pd.concat([wrong[key] for key in part["key"]], axis=1).mean(axis=1)
+            for corruption, part in cells.groupby("corruption")
+            if part["level"].nunique() == len(SEVERITIES)
+        }
+    )
 
 
 def _complete_sets(measured: set[str]) -> Iterator[tuple[str, list[str]]]:

@@ -37,6 +37,34 @@ broke it. ``forwards`` and ``backwards`` are passes of the model, -1 where the a
 time, averaged over the samples.
 """
 
+ACTIVATION_COLUMNS: dict[str, str] = {
+    "index": "int64",
+    "block": "int64",
+    "hoyer": "float64",
+    "signal_power": "float64",
+    "noise_power": "float64",
+}
+"""The columns of an activation table, a row per sample and block of the network.
+
+``block`` counts from 1. ``hoyer`` is the sparsity of the block's output over the channels, in [0, 1], lower is sparser;
+NaN where all of it is 0. ``signal_power`` is the squared l2 norm of the block's input, ``noise_power`` that of its
+change under noise.
+"""
+
+EXAMPLE_COLUMNS: dict[str, str] = {
+    "index": "int64",
+    "label": "str",
+    "predicted": "str",
+    "size": "float64",
+    "image": "object",
+    "perturbation": "object",
+}
+"""The columns of a table of adversarial examples, a row per sample, the smallest perturbation first.
+
+``label`` and ``predicted`` are names of classes, ``size`` is the attack's norm of the perturbation. ``image`` and
+``perturbation`` are PNG files; the perturbation is scaled so that its largest change is black or white, on grey.
+"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Samples:

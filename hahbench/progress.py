@@ -14,6 +14,7 @@ from hahbench.reports.display import level_text
 
 if TYPE_CHECKING:
     from hahbench.run import Job
+    from hahbench.spec import Exhibit
     from hahbench.training.checkpoint import EpochRow
 
 
@@ -85,6 +86,10 @@ class RunProgress(_Bar):
         else:
             result = f"accuracy {(outcomes['adv_pred'] == outcomes['label']).mean():.1%}"
         self._say(f"{_name(job)}: {result}, {seconds:.1f} s")
+
+    def exhibited(self, exhibit: Exhibit, seconds: float) -> None:
+        """Say that an exhibit is kept."""
+        self._say(f"{exhibit.model} {exhibit.attack} {exhibit.kind}: {seconds:.1f} s".replace("  ", " "))
 
 
 class CorruptionProgress(_Bar):

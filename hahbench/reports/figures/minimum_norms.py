@@ -1,0 +1,96 @@
+"""Figure 5: the norms of minimum-norm attacks, for p = 0, 1, 2 and infinity: mean and distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from hahbench.metrics import mean_norm, newest_cells
+from hahbench.reports.figures import style
+from hahbench.spec import NORMS
+
+ATTACKS = tuple(f"fmn-{norm}" for norm in NORMS)
+
+_FEWEST_ROWS = 4
+
+UNITS = {
+    "l0": r"$\ell_0$ norm (colour values)",
+    "l1": r"$\ell_1$ norm (pixel values)",
+    "l2": r"$\ell_2$ norm (pixel values)",
+    "linf": r"$\ell_\infty$ norm (pixel values)",
+}
+"""The labels of axes."""
+
+
+def smallest_norms(cells: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
+    """The smallest perturbation that FMN found for each sample, in any draw.
+
+    Args:
+        cells: as the store gives them, and ``display``, the model's name.
+        outcomes: as the store gives them.
+
+    Returns:
+        ``display``, ``norm`` (its name), ``index`` and ``size``: 0 where the model was wrong already, infinity where no
+        draw broke the sample.
+    """
+    fmn = newest_cells(cells[cells["attack"].isin(ATTACKS)])[["key", "display", "norm"]]
+    found = outcomes.merge(fmn, on="key")
+    columns = found[list(NORMS)].to_numpy(float)
+    places = [NORMS.index(norm) for norm in found["norm"]]
+    sizes = found.assign(size=columns[np.arange(len(found)), places])
+    return sizes.groupby(["display", "norm", "index"], sort=False)["size"].min().reset_index()
+
+
+def mean_norms(sizes: pd.DataFrame) -> pd.DataFrame:
+    """The mean of ``smallest_norms`` with its 95 % interval, over the samples that were right at first and then broken.
+
+    Returns:
+        ``display``, ``norm``, ``value``, ``low`` and ``high``.
+    """
+    moved = sizes[(sizes["size"] > 0) & np.isfinite(sizes["size"])]
+    rows = [
+        {"display": display, "norm": norm}
+        | dict(zip(("value", "low", "high"), mean_norm(part["size"].to_numpy()), strict=False))
+        for (display, norm), part in moved.groupby(["display", "norm"], sort=False)
+    ]
+    return pd.DataFrame(rows, columns=["display", "norm", "value", "low", "high"])
+
+
+@style.styled
+def draw(sizes: pd.DataFrame, shown: Mapping[str, style.Look]) -> Figure:
+    """Draw what ``smallest_norms`` gives: a panel a norm, in it a violin a model with the mean and its interval."""
+    moved = sizes[(sizes["size"] > 0) & np.isfinite(sizes["size"])]
+    means = {(mean["display"], mean["norm"]): mean for mean in mean_norms(sizes).to_dict("records")}
+    figure = style.new_figure(0.9 + 0.22 * max(len(shown), _FEWEST_ROWS), shown)
+    for axes, norm in zip(figure.subplots(2, 2).flat, NORMS, strict=True):
+        sns.violinplot(
+            moved[moved["norm"] == norm],
+            x="size",
+            y="display",
+            hue="display",
+            order=list(shown),
+            hue_order=list(shown),
+            palette={name: look.color for name, look in shown.items()},
+            inner=None,
+            cut=0,
+            density_norm="width",
+            linewidth=0.4,
+            alpha=0.35,
+            legend=False,
+            ax=axes,
+        )
+        for place, (name, look) in enumerate(shown.items()):
+            if mean := means.get((name, norm)):
+                interval = [[mean["value"] - mean["low"]], [mean["high"] - mean["value"]]]
+                axes.errorbar(
+                    mean["value"], place, xerr=interval, color=look.color, marker=look.marker, capsize=1.5, zorder=3
+                )
+        axes.set(xlabel=UNITS[norm], ylabel="", yticks=[], xlim=(0, None))
+        axes.grid(axis="x")
+        axes.set_axisbelow(True)
+    style.legend(figure, shown, line=False)
+    return figure

@@ -1,0 +1,74 @@
+"""Robust accuracy against epsilon, read off the smallest perturbations that FMN found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from statsmodels.stats.proportion import proportion_confint
+
+from hahbench.metrics import CONFIDENCE
+from hahbench.reports.figures import style
+from hahbench.reports.figures.minimum_norms import UNITS
+from hahbench.spec import NORMS
+
+_TAIL = 0.02
+
+
+def robust_accuracies(sizes: pd.DataFrame) -> pd.DataFrame:
+    """The part of the samples that no perturbation of size epsilon or less broke, at every epsilon where it changes.
+
+    Args:
+        sizes: as ``smallest_norms`` gives them.
+
+    Returns:
+        ``display``, ``norm``, ``epsilon``, from 0, and ``value`` in percent with Wilson's 95 % interval ``low`` and
+        ``high``, which holds at each epsilon by itself.
+    """
+    parts = []
+    for (display, norm), part in sizes.groupby(["display", "norm"], sort=False):
+        broken_at = np.sort(part["size"].to_numpy())
+        epsilon = np.unique(np.append(0.0, broken_at[np.isfinite(broken_at)]))
+        n = len(broken_at)
+        right = n - np.searchsorted(broken_at, epsilon, side="right")
+        low, high = proportion_confint(right, n, alpha=1 - CONFIDENCE, method="wilson")
+        columns = {"epsilon": epsilon, "value": 100 * right / n, "low": 100 * low, "high": 100 * high}
+        parts.append(pd.DataFrame({"display": display, "norm": norm, **columns}))
+    return pd.concat(parts, ignore_index=True)
+
+
+@style.styled
+def draw(points: pd.DataFrame, shown: Mapping[str, style.Look]) -> Figure:
+    """Draw what ``robust_accuracies`` gives: a panel a norm, up to where 2 % of the best model's samples are left."""
+    figure = style.new_figure(3.5, shown)
+    panels = figure.subplots(2, 2, sharey=True)
+    for axes, norm in zip(panels.flat, NORMS, strict=True):
+        of_norm = points[points["norm"] == norm]
+        left = of_norm[of_norm["value"] > 100 * _TAIL]
+        limit = left["epsilon"].max() if len(left) else 0.0
+        for place, (name, look) in enumerate(shown.items()):
+            curve = of_norm[of_norm["display"] == name]
+            if curve.empty:
+                continue
+            end = curve.iloc[[-1]].assign(epsilon=max(limit, curve["epsilon"].iloc[-1]))
+            curve = pd.concat([curve, end], ignore_index=True)
+            axes.fill_between(
+                curve["epsilon"], curve["low"], curve["high"], step="post", color=look.color, alpha=0.12, linewidth=0
+            )
+            axes.step(curve["epsilon"], curve["value"], where="post", color=look.color)
+            # Markers evenly along the axis, where no two models have theirs.
+            marked = limit * (np.arange(4) + (place + 0.5) / len(shown)) / 4
+            heights = curve["value"].to_numpy()[np.searchsorted(curve["epsilon"], marked, side="right") - 1]
+            axes.plot(marked, heights, color=look.color, marker=look.marker, linestyle="")
+        axes.set(xlabel=UNITS[norm], ylim=(0, 102))
+        axes.locator_params(axis="x", nbins=4)
+        if limit > 0:
+            axes.set_xlim(0, limit)
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("Robust accuracy (%)")
+    style.legend(figure, shown)
+    return figure

@@ -1,0 +1,173 @@
+"""How figures look: one colour and one marker a model, in a fixed order, at the width of a column of print."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import textwrap
+from collections.abc import Callable, Collection, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from hahbench.atomic import replacing
+
+P = ParamSpec("P")
+
+WIDTH = 3.3
+"""Of a column of print, in inches."""
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart, but for their yellow, which is pale in print.
+_COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h", "d")
+_APART = 0.6
+_LEGEND_COLUMNS = 2
+_LEGEND_WIDTH = 28  # letters
+_LEGEND_LINE = 0.13  # inches
+_ORDER = ("Standard", "Adv", "HaH", "HaH-no-loss", "HaH-batch-norm", "HaH-no-threshold", "HaH-BPDA")
+
+_SETTINGS: dict[Any, Any] = {
+    "axes.labelsize": 8,
+    "axes.linewidth": 0.6,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 8,
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "grid.color": "0.88",
+    "grid.linewidth": 0.5,
+    "legend.fontsize": 7,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3.5,
+    "pdf.fonttype": 42,
+    "savefig.dpi": 300,
+    "xtick.labelsize": 7,
+    "xtick.major.width": 0.6,
+    "ytick.labelsize": 7,
+    "ytick.major.width": 0.6,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What stands for one model, or one score, in every panel."""
+
+    color: str
+    marker: str
+
+
+PALETTE = tuple(itertools.starmap(Look, zip(_COLORS, _MARKERS, strict=False)))
+"""The looks, in their fixed order."""
+
+
+def looks(models: pd.DataFrame) -> dict[str, Look]:
+    """The look of each model by its display name, in the order in which figures show them.
+
+    The paper's models come first and look the same in every report; the others take what is left.
+
+    Args:
+        models: ``model`` and ``display``, a row per model.
+    """
+    free = list(zip(itertools.cycle(_COLORS), _MARKERS * len(_COLORS), strict=False))
+    names = dict(zip(models["display"], models["model"].str.rpartition("/")[2], strict=True))
+    found: dict[str, Look] = {}
+    for known, pair in zip(_ORDER, free[: len(_ORDER)], strict=True):
+        for display in [display for display, name in names.items() if name == known][:1]:
+            found[display] = Look(*pair)
+            del names[display]
+    others = itertools.cycle(free[len(_ORDER) :])
+    return found | {display: Look(*next(others)) for display in names}
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Decorator: draw with this module's settings, and leave matplotlib's own as they are."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with mpl.rc_context(_SETTINGS):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def new_figure(height: float, named: Collection[str] = ()) -> Figure:
+    """A figure as wide as a column, that makes room for its labels by itself.
+
+    Args:
+        height: in inches, without the legend.
+        named: the names that ``legend`` will show.
+    """
+    lines = [_broken(name).count("\n") + 1 for name in named]
+    rows = math.ceil(len(lines) / _LEGEND_COLUMNS)
+    legend_lines = max(sum(lines[:rows]), sum(lines[rows:]))
+    return Figure(figsize=(WIDTH, height + _LEGEND_LINE * legend_lines), layout="constrained")
+
+
+def lines(axes: Axes, points: pd.DataFrame, x: str, shown: Mapping[str, Look]) -> None:
+    """A line with intervals for each name of ``shown``, a little beside one another, so that none hides another.
+
+    Args:
+        axes: to draw on.
+        points: ``display``, ``x``, ``value``, ``low`` and ``high``.
+        x: the column along the horizontal axis.
+        shown: in the order of drawing.
+    """
+    apart = _APART * np.diff(np.sort(points[x].unique())).min(initial=1.0) / len(shown)
+    for place, (name, look) in enumerate(shown.items()):
+        of_model = points[points["display"] == name].sort_values(x)
+        below, above = of_model["value"] - of_model["low"], of_model["high"] - of_model["value"]
+        axes.errorbar(
+            of_model[x] + apart * (place - (len(shown) - 1) / 2),
+            of_model["value"],
+            yerr=[below.clip(lower=0), above.clip(lower=0)],
+            color=look.color,
+            marker=look.marker,
+            elinewidth=0.7,
+            capsize=1.5,
+            capthick=0.7,
+        )
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+
+
+def legend(figure: Figure, shown: Mapping[str, Look], *, line: bool = True) -> None:
+    """Name what is shown, below the figure; long names are broken into lines."""
+    handles = [
+        Line2D([], [], color=look.color, marker=look.marker, linestyle="-" if line else "", label=_broken(name))
+        for name, look in shown.items()
+    ]
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=_LEGEND_COLUMNS,
+        frameon=False,
+        handlelength=1.6,
+        columnspacing=1.0,
+        labelspacing=0.3,
+    )
+
+
+def _broken(name: str) -> str:
+    return textwrap.fill(" ".join(name.split()), _LEGEND_WIDTH).replace("$", r"\$")
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write a PNG of 300 dots an inch and a PDF, the same to the byte for the same figure.
+
+    Raises:
+        OSError: a file cannot be written; files are written whole or not at all.
+    """
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "pdf")]
+    for path in paths:
+        metadata = {"CreationDate": None} if path.suffix == ".pdf" else {}
+        with replacing(path) as temporary, mpl.rc_context(_SETTINGS):
+            figure.savefig(temporary, format=path.suffix[1:], metadata=metadata)
+    return paths
