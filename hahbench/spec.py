@@ -12,6 +12,9 @@ from typing import Any, Literal, get_args
 Norm = Literal["l0", "l1", "l2", "linf"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
 
+ExhibitKind = Literal["activations", "adversarial-examples"]
+EXHIBITS: tuple[ExhibitKind, ...] = get_args(ExhibitKind)
+
 REFERENCE = "-reference"
 """Ends the names and kinds of attacks that a library carries out, for comparison with hahbench's own."""
 
@@ -37,6 +40,8 @@ class ModelCard:
         train: the training recipe.
         display: the name shown in reports.
         reference: the paper.
+        link: its address.
+        additional_data: whether the weights were trained on more than the data set; None where nobody says.
         argument: what to give ``--model`` to get this card: its name, or a path.
     """
 
@@ -49,7 +54,40 @@ class ModelCard:
     train: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     display: str = ""
     reference: str = ""
+    link: str = ""
+    additional_data: bool | None = None
     argument: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelRecord:
+    """What is kept of a model that was measured.
+
+    Attributes:
+        model: its name.
+        model_digest: as of a cell.
+        loader: ``module:attribute``.
+        params: of its card.
+        weights_sha256: of the weights' file; empty where there is none.
+        dataset: of its card; empty where nobody says.
+        train: of its card.
+        reference: of its card.
+        link: of its card.
+        additional_data: of its card.
+        training_log: a row per epoch, heading to text; empty where no log lies beside the weights.
+    """
+
+    model: str
+    model_digest: str
+    loader: str
+    params: Mapping[str, Any]
+    weights_sha256: str
+    dataset: str
+    train: Mapping[str, Any]
+    reference: str
+    link: str
+    additional_data: bool | None
+    training_log: tuple[Mapping[str, str], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,13 +115,14 @@ class AttackSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """Models x attacks on the first ``n`` test samples of a data set."""
+    """Models x attacks on the first ``n`` test samples of a data set, with the exhibits to keep of each model."""
 
     name: str
     models: tuple[str, ...]
     attacks: tuple[str, ...]
     dataset: str
     n: int
+    exhibits: tuple[ExhibitKind, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,3 +156,33 @@ class Cell:
             [attack.name, attack.kind, attack.norm, dict(attack.params), self.attack_version],
             [self.level, self.seed],
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Exhibit:
+    """What figures show of one model beside its scores.
+
+    Attributes:
+        kind: what is shown.
+        model: the model's name.
+        model_digest: as of a cell.
+        data_digest: as of a cell.
+        version: of the code that makes it; raised when what is shown changes.
+        attack: the name of the attack that is shown, with its norm; both empty where there is none.
+        norm: see ``attack``.
+        cell: the key of the cell that is shown; empty where there is none.
+    """
+
+    kind: ExhibitKind
+    model: str
+    model_digest: str
+    data_digest: str
+    version: str
+    attack: str = ""
+    norm: str = ""
+    cell: str = ""
+
+    @property
+    def key(self) -> str:
+        """Digest of everything that can change what is shown, and of nothing else but the names."""
+        return digest(dataclasses.astuple(self))

@@ -1,7 +1,8 @@
-"""Finished cells on disk: one Parquet file each, written whole or not at all."""
+"""Finished cells and exhibits on disk: one Parquet file each, written whole or not at all."""
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -17,8 +18,8 @@ import pyarrow.parquet as pq
 from hahbench import __version__
 from hahbench.atomic import replacing
 from hahbench.errors import StoreError
-from hahbench.outcome import OUTCOME_COLUMNS
-from hahbench.spec import Cell, digest
+from hahbench.outcome import ACTIVATION_COLUMNS, EXAMPLE_COLUMNS, OUTCOME_COLUMNS
+from hahbench.spec import Cell, Exhibit, ExhibitKind, ModelRecord, digest
 
 SCHEMA = 2
 """Version of the file layout; raised with every change of the columns."""
@@ -56,11 +57,30 @@ given, ``from_path`` whether ``--data`` was; ``dataset`` is the name that the da
 samples; ``level`` is NaN and ``norm`` empty for attacks without one; ``params`` is JSON; ``verdict`` is
 ``ok``, ``suspect:`` and why the robust accuracy may be overstated, or empty where there is none to examine."""
 
+EXHIBIT_COLUMNS: dict[str, str] = {
+    "key": "str",
+    "kind": "str",
+    "model": "str",
+    "model_digest": "str",
+    "data_digest": "str",
+    "version": "str",
+    "attack": "str",
+    "norm": "str",
+    "cell": "str",
+    "created": "str",
+}
+"""What a file says of its exhibit."""
+
+_SHOWN: dict[ExhibitKind, dict[str, str]] = {
+    "activations": ACTIVATION_COLUMNS,
+    "adversarial-examples": EXAMPLE_COLUMNS,
+}
+
 _METADATA = b"hahbench"
 
 
 class Store:
-    """A folder of finished cells.
+    """A folder of finished cells, with a folder in it for each kind of exhibit, and one for records of the models.
 
     Args:
         folder: made when the first cell is written.
@@ -69,15 +89,19 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def path(self, cell: Cell) -> Path:
-        """Where the outcomes of ``cell`` lie, or would."""
-        level = "" if cell.level is None else f"-{cell.level:.6g}"
-        name = re.sub(r"[^A-Za-z0-9.-]+", "_", f"{cell.model}-{cell.attack.name}{level}-{cell.seed}")
+    def path(self, kept: Cell | Exhibit) -> Path:
+        """Where a cell's outcomes or an exhibit lie, or would."""
+        if isinstance(kept, Exhibit):
+            folder, name = self.folder / kept.kind, f"{kept.model}-{kept.attack or kept.kind}"
+        else:
+            level = "" if kept.level is None else f"-{kept.level:.6g}"
+            folder, name = self.folder, f"{kept.model}-{kept.attack.name}{level}-{kept.seed}"
+        name = re.sub(r"[^A-Za-z0-9.-]+", "_", name)
         # Files of another layout count as absent.
-        return self.folder / f"{name[:120]}-{digest(cell.key, SCHEMA)[:20]}.parquet"
+        return folder / f"{name[:120]}-{digest(kept.key, SCHEMA)[:20]}.parquet"
 
-    def __contains__(self, cell: Cell) -> bool:
-        return self.path(cell).is_file()
+    def __contains__(self, kept: Cell | Exhibit) -> bool:
+        return self.path(kept).is_file()
 
     def check_writable(self) -> None:
         """Raise before hours of work what would be raised after them.
@@ -117,19 +141,21 @@ class Store:
             "seed": cell.seed,
             **facts,
         }
-        table = pa.Table.from_pandas(outcomes[list(OUTCOME_COLUMNS)], preserve_index=False)
-        table = table.replace_schema_metadata({_METADATA: json.dumps({"schema": SCHEMA, "cell": row})})
-        path = self.path(cell)
-        # Written by Arrow itself, a full disk would be an error without a number.
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer)
-        try:
-            with replacing(path) as temporary:
-                temporary.write_bytes(buffer.getbuffer())
-        except OSError as error:
-            raise StoreError(
-                f"{path}: cannot be written: {error.strerror}; the cells finished before are kept"
-            ) from error
+        _write(self.path(cell), outcomes[list(OUTCOME_COLUMNS)], row)
+
+    def write_exhibit(self, exhibit: Exhibit, shown: pd.DataFrame, created: str) -> None:
+        """Keep an exhibit.
+
+        Args:
+            exhibit: what was asked.
+            shown: with the columns of its kind, see ``hahbench.outcome``; empty where there is nothing to show.
+            created: the time, ISO 8601.
+
+        Raises:
+            StoreError: the disk is full or the folder not writable; what is there already stays.
+        """
+        row = {"key": exhibit.key, **dataclasses.asdict(exhibit), "created": created}
+        _write(self.path(exhibit), shown[list(_SHOWN[exhibit.kind])], row)
 
     def read(self, only: Iterable[Cell] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Finished cells: a frame with ``CELL_COLUMNS``, and their outcomes with a column ``key`` added.
@@ -148,18 +174,86 @@ class Store:
                 )
         else:
             paths = [self.path(cell) for cell in only]
-        read = [_read_cell(path) for path in paths]
-        cells = pd.DataFrame([row for row, _ in read]).astype(CELL_COLUMNS)
-        return cells, pd.concat([outcomes.assign(key=row["key"]) for row, outcomes in read], ignore_index=True)
+        return _read_all(paths, CELL_COLUMNS, OUTCOME_COLUMNS)
+
+    def read_exhibits(self, kind: ExhibitKind) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """All exhibits of a kind: a frame with ``EXHIBIT_COLUMNS``, and what they show with a column ``key`` added.
+
+        Of exhibits of the same model, data and attack, such as those of an older version, the newest counts. Both
+        frames are empty where there are none.
+
+        Raises:
+            StoreError: a file is damaged or of another layout.
+        """
+        exhibits, shown = _read_all(sorted((self.folder / kind).glob("*.parquet")), EXHIBIT_COLUMNS, _SHOWN[kind])
+        same = ["model", "model_digest", "data_digest", "attack"]
+        exhibits = exhibits.sort_values("created", kind="stable").drop_duplicates(same, keep="last", ignore_index=True)
+        return exhibits, shown[shown["key"].isin(exhibits["key"])]
+
+    def write_record(self, record: ModelRecord) -> None:
+        """Keep what is said of a model, in place of what was said before.
+
+        Raises:
+            StoreError: the disk is full or the folder not writable; what is there already stays.
+        """
+        name = re.sub(r"[^A-Za-z0-9.-]+", "_", record.model)[:120]
+        path = self.folder / "models" / f"{name}-{digest(record.model, record.model_digest)[:20]}.json"
+        content = json.dumps(dataclasses.asdict(record), indent=1, default=str)
+        _write_whole(path, content.encode())
+
+    def read_records(self) -> list[ModelRecord]:
+        """What is kept of each model; none of those that an older hahbench measured.
+
+        Raises:
+            StoreError: a file is damaged.
+        """
+        return [_read_record(path) for path in sorted((self.folder / "models").glob("*.json"))]
 
 
-def _read_cell(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+def _write(path: Path, rows: pd.DataFrame, said: Mapping[str, Any]) -> None:
+    table = pa.Table.from_pandas(rows, preserve_index=False)
+    table = table.replace_schema_metadata({_METADATA: json.dumps({"schema": SCHEMA, "cell": said})})
+    # Written by Arrow itself, a full disk would be an error without a number.
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    _write_whole(path, buffer.getbuffer())
+
+
+def _write_whole(path: Path, content: bytes | memoryview) -> None:
+    try:
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror}; the cells finished before are kept") from error
+
+
+def _read_record(path: Path) -> ModelRecord:
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        return ModelRecord(**{**said, "training_log": tuple(said["training_log"])})
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{path}: is no record of a model; delete it and run the suite again") from error
+
+
+def _read_all(
+    paths: list[Path], said: Mapping[str, str], columns: Mapping[str, str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    read = [_read(path, list(said), list(columns)) for path in paths]
+    facts = pd.DataFrame([row for row, _ in read], columns=list(said)).astype(said)
+    empty = pd.DataFrame(columns=[*columns, "key"]).astype({**columns, "key": "str"})
+    parts = [rows.assign(key=row["key"]) for row, rows in read if len(rows)]
+    return facts, pd.concat(parts, ignore_index=True) if parts else empty
+
+
+def _read(path: Path, said_of: list[str], columns: list[str]) -> tuple[dict[str, Any], pd.DataFrame]:
     try:
         table = pq.read_table(io.BytesIO(path.read_bytes()))
         said = json.loads((table.schema.metadata or {})[_METADATA])
         layout = said["schema"]
         if layout == SCHEMA:
-            return {name: said["cell"][name] for name in CELL_COLUMNS}, table.to_pandas()[list(OUTCOME_COLUMNS)]
+            return {name: said["cell"][name] for name in said_of}, table.to_pandas()[columns]
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
     except (pa.ArrowException, KeyError, ValueError) as error:

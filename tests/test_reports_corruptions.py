@@ -51,10 +51,10 @@ def rows(path: Path) -> dict[str, list[str]]:
 def test_table2_has_a_row_for_each_score_beside_the_published_one(regenerated: Path) -> None:
     table = rows(regenerated / "table2.md")
     assert table[""] == ["Standard", "Adv", "HaH"]
-    assert table["Clean"][2].endswith("], paper 87.3")
+    assert table["Clean"][2].endswith("], paper 87.3 (+2.7)")
     standard, adv, hah = table["Gaussian noise"]
     assert standard.startswith("70.0 [")
-    assert standard.endswith("], paper 32.4")
+    assert standard.endswith("], paper 32.4 (+37.6)")
     assert adv == "missing, paper 74.2"
     assert hah.startswith("98.0 [")
 
@@ -81,8 +81,8 @@ def test_relative_errors_are_percent_of_the_baseline_s(regenerated: Path) -> Non
 def test_table2_with_photographs_is_the_paper_s(tmp_path: Path) -> None:
     add_corruptions(Results().add("HaH", 9), "HaH", "frost", 1).write(tmp_path)
     table = rows(tmp_path / FOLDER / "table2.md")
-    assert table["Frost"][-1] == "40.0 [3.1, 76.9], paper 73.3"
-    assert table["Mean of the paper's 16 corruptions"][-1].endswith("paper 67.7")
+    assert table["Frost"][-1] == "40.0 [3.1, 76.9], paper 73.3 (-33.3)"
+    assert table["Mean of the paper's 16 corruptions"][-1].endswith("paper 67.7 (+0.4)")
 
 
 def test_what_is_missing_comes_with_the_command_of_the_suite(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from hahbench import __version__
 from hahbench.outcome import OUTCOME_COLUMNS, outcome_frame
 from hahbench.reports import write_reports
+from hahbench.spec import digest
 
 CELL = {
     "display": "",
@@ -46,17 +47,17 @@ NOISE: dict[str, Any] = {"attack": "gaussian-noise", "level": 0.1}
 TABLE1_PAGE = f"""\
 # Table 1: accuracy (%) under noise and adversarial attacks
 
-| Model    | Clean                           | Gaussian noise sigma 0.1      | AutoAttack l_inf 2/255       | AutoAttack l2 0.25            | Parameters   |
-|:---------|:--------------------------------|:------------------------------|:-----------------------------|:------------------------------|:-------------|
-| Standard | 100.0 [72.2, 100.0], paper 92.5 | 30.0 [10.8, 60.3], paper 26.6 | 10.0 [1.8, 40.4], paper 10.4 | 0.0 [0.0, 27.8], paper 13.9   | 1,234,567    |
-| HaH      | 90.0 [59.6, 98.2], paper 87.3   | 60.0 [31.3, 83.2], paper 64.0 | 20.0 [5.7, 51.0], paper 21.5 | 30.0 [10.8, 60.3], paper 27.6 | 1,234,567    |
+| Model    | Clean                                  | Gaussian noise sigma 0.1             | AutoAttack l_inf 2/255              | AutoAttack l2 0.25                   | Parameters   |
+|:---------|:---------------------------------------|:-------------------------------------|:------------------------------------|:-------------------------------------|:-------------|
+| Standard | 100.0 [72.2, 100.0], paper 92.5 (+7.5) | 30.0 [10.8, 60.3], paper 26.6 (+3.4) | 10.0 [1.8, 40.4], paper 10.4 (-0.4) | 0.0 [0.0, 27.8], paper 13.9 (-13.9)  | 1,234,567    |
+| HaH      | 90.0 [59.6, 98.2], paper 87.3 (+2.7)   | 60.0 [31.3, 83.2], paper 64.0 (-4.0) | 20.0 [5.7, 51.0], paper 21.5 (-1.5) | 30.0 [10.8, 60.3], paper 27.6 (+2.4) | 1,234,567    |
 
 - Data: cifar10-jpeg (JPEG copy), the first 10 test samples, digest dddddddd.
 - Seeds: 0.
 - Accuracies in percent, draws averaged; in brackets Wilson's 95 % interval over the samples.
 - After "paper": M. Cekic, C. Bakiskan and U. Madhow, Layerwise Hebbian/anti-Hebbian (HaH) Learning In Deep Networks: \
 A Neuro-inspired Approach To Robustness, 2022. Its networks are VGG-16 of full width, 14.7 million parameters, trained \
-for 100 epochs.
+for 100 epochs. In brackets ours less the paper's, in percentage points.
 - Made with hahbench {__version__} by:
 
       hahbench x
@@ -120,7 +121,14 @@ def test_missing_cells_are_marked_and_come_with_their_command(tmp_path: Path) ->
     page = tmp_path / "cifar10-jpeg-n10" / "table1.md"
     assert table_of(page)[1:] == [
         ["Standard", "missing, paper 92.5", "missing, paper 26.6", "missing, paper 10.4", "missing, paper 13.9", ""],
-        ["HaH", "90.0 [59.6, 98.2], paper 87.3", *(f"missing, paper {x}" for x in (64.0, 21.5, 27.6)), "1,234,567"],
+        [
+            "HaH",
+            "90.0 [59.6, 98.2], paper 87.3 (+2.7)",
+            "missing, paper 64.0",
+            "missing, paper 21.5",
+            "missing, paper 27.6",
+            "1,234,567",
+        ],
         ["my net", "missing", "80.0 [49.0, 94.3]", "missing", "missing", "1,234,567"],
     ]
     assert page.read_text(encoding="utf-8").endswith("""
@@ -144,7 +152,7 @@ my net: Clean; AutoAttack l_inf 2/255; AutoAttack l2 0.25
 def test_a_trained_card_in_a_folder_stands_beside_the_papers_model(tmp_path: Path) -> None:
     Results().add("cifar10-jpeg/HaH", 9, display="HaH", model_argument="trained/HaH.toml").write(tmp_path)
     page = tmp_path / "cifar10-jpeg-n10" / "table1.md"
-    assert table_of(page)[2][:2] == ["HaH", "90.0 [59.6, 98.2], paper 87.3"]
+    assert table_of(page)[2][:2] == ["HaH", "90.0 [59.6, 98.2], paper 87.3 (+2.7)"]
     assert "hahbench run paper --model trained/HaH.toml " in page.read_text(encoding="utf-8")
 
 
@@ -246,16 +254,48 @@ def test_same_names_with_other_weights_are_told_apart(tmp_path: Path) -> None:
     rows = table_of(tmp_path / "cifar10-jpeg-n10" / "table1.md")[1:]
     assert [row[:2] for row in rows] == [
         ["Standard", "missing, paper 92.5"],
-        ["HaH (01234567)", "90.0 [59.6, 98.2], paper 87.3"],
-        ["HaH (ffffffff)", "30.0 [10.8, 60.3], paper 87.3"],
+        ["HaH (01234567)", "90.0 [59.6, 98.2], paper 87.3 (+2.7)"],
+        ["HaH (ffffffff)", "30.0 [10.8, 60.3], paper 87.3 (-57.3)"],
     ]
+
+
+def test_table3_shows_the_ablations_of_the_paper_alone(tmp_path: Path) -> None:
+    results = Results().add("Standard").add("shapes/HaH-no-loss", 8, display="No HaH loss").add("HaH", 9)
+    results.write(tmp_path)
+    assert [row[:2] for row in table_of(tmp_path / "cifar10-jpeg-n10" / "table3.md")[1:]] == [
+        ["HaH", "90.0 [59.6, 98.2], paper 87.3 (+2.7)"],
+        ["No HaH loss", "80.0 [49.0, 94.3], paper 89.7 (-9.7)"],
+        ["HaH-batch-norm", "missing, paper 90.4"],
+        ["HaH-no-threshold", "missing, paper 89.9"],
+    ]
+
+
+def test_data_without_ablations_has_no_table3(tmp_path: Path) -> None:
+    facts: dict[str, Any] = {"dataset": "shapes", "dataset_argument": "shapes"}
+    assert not any("table3" in path for path in Results().add("Standard", **facts).write(tmp_path))
+
+
+def test_tables_in_latex_are_literal_and_on_one_line_a_model(tmp_path: Path) -> None:
+    facts: dict[str, Any] = {"dataset": "shapes", "dataset_argument": "shapes"}
+    Results().add("a", 9, display="50 % of\nA&B_c {x}", **facts).write(tmp_path)
+    lines = (tmp_path / "shapes-n10" / "table1.tex").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "% Table 1: accuracy (%) under noise and adversarial attacks"
+    table = [line for line in lines if not line.startswith("%")]
+    assert table[0] == r"\begin{tabular}{llllll}"
+    assert table[-1] == r"\end{tabular}"
+    row = table[4]
+    assert row.startswith(r" 50 \% of A\&B\_c \{x\} & 90.0 [59.6, 98.2] & missing ")
+    assert row.endswith(r"\\")
 
 
 def test_every_data_set_has_its_folder(tmp_path: Path) -> None:
     results = Results().add("HaH").add("HaH", n=20, data_digest="e" * 64).add("HaH", n=20, data_digest="f" * 64)
     results.add("HaH", dataset="../a b", data_digest="a" * 64)
     folders = ("..-a-b-n10", "cifar10-jpeg-n10", "cifar10-jpeg-n20-eeeeeeee", "cifar10-jpeg-n20-ffffffff")
-    files = ("leaderboard.md", "leaderboard.csv", "table1.md", "table1.csv", "scores.csv")
+    tables = [f"{table}.{suffix}" for table in ("table1", "table3") for suffix in ("md", "csv", "tex")]
+    boards = [f"leaderboard.{suffix}" for suffix in ("md", "csv", "tex", "json")]
+    page = f"models/HaH-{digest('HaH', CELL['model_digest'])[:8]}.html"
+    files = (*boards, *tables, "scores.csv", "leaderboard.html", page)
     assert results.write(tmp_path) == [f"{folder}/{file}" for folder in folders for file in files]
     found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert found == {f"{folder}/{file}" for folder in folders for file in files}

@@ -72,13 +72,22 @@ def score_title(attack: str, level: float | None, metric: str) -> str:
 
 def score_text(metric: str, value: float, low: float, high: float) -> str:
     """A score with its interval: ``64.0 [62.1, 65.9]``, in percent, for accuracies; ``0.12 [0.11, 0.13]`` for norms."""
-    number = percent if metric in ("accuracy", "relative_error") else _norm
-    return f"{number(value)} [{number(low)}, {number(high)}]"
+    return f"{score_number(metric, value)} [{score_number(metric, low)}, {score_number(metric, high)}]"
+
+
+def score_number(metric: str, value: float) -> str:
+    """A score without its interval."""
+    return percent(value) if metric in ("accuracy", "relative_error") else _norm(value)
 
 
 def percent(value: float) -> str:
     """A fraction in percent, with one decimal: 0.64 as ``64.0``."""
     return f"{100 * value:.1f}"
+
+
+def difference(value: float) -> str:
+    """A difference of fractions in percentage points, with its sign: -0.111 as ``-11.1``."""
+    return f"{100 * value:+.1f}"
 
 
 def _norm(value: float) -> str:
@@ -87,6 +96,11 @@ def _norm(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:#.3g}".removesuffix(".")
 
 
+def one_line(text: str) -> str:
+    """``text`` without line breaks."""
+    return " ".join(text.split())
+
+
 def escape(text: str) -> str:
     """``text`` on one line, with what HTML or Markdown would read as markup made literal."""
-    return html.escape(" ".join(text.split()), quote=False).translate(_MARKDOWN)
+    return html.escape(one_line(text), quote=False).translate(_MARKDOWN)

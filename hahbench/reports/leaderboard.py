@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
+from hahbench import __version__
+from hahbench.metrics import PROCEDURAL_FROST, WITHOUT_FROST
 from hahbench.reports.tables import Column, grid
-from hahbench.spec import NORMS, REFERENCE
+from hahbench.spec import NORMS, REFERENCE, ModelRecord
+
+FORMAT = 1
+"""Version of ``reports/schema/leaderboard.schema.json``; raised when its readers must know of a change."""
+
+SUSPECT, OK = "suspect", "ok"
 
 COLUMNS = (
     Column("clean"),
@@ -19,6 +30,7 @@ COLUMNS = (
     Column("pgd-linf", 2 / 255),
     Column("pgd-l2", 0.25),
     Column("gaussian-noise", 0.1),
+    *(Column("corruptions-robustbench" + end) for end in ("", WITHOUT_FROST, PROCEDURAL_FROST)),
     Column("fmn-l0", metric="median_norm"),
     Column("fmn-l1", metric="median_norm"),
     Column("fmn-l2", metric="median_norm"),
@@ -46,3 +58,127 @@ def leaderboard(models: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     board = grid(ranked, COLUMNS, scores)
     measured = board.groupby("title")["value"].transform("count") > 0
     return board[measured | (board["attack"] == "clean")]
+
+
+def leaderboard_json(
+    board: pd.DataFrame, cells: pd.DataFrame, records: Iterable[ModelRecord], command: str
+) -> dict[str, Any]:
+    """The leaderboard as JSON has it, by ``reports/schema/leaderboard.schema.json``; the pages show the same.
+
+    Args:
+        board: as ``leaderboard`` gives it.
+        cells: of the same data set, as the store gives them.
+        records: of the models, as far as there are any.
+        command: that makes the leaderboard.
+
+    Returns:
+        Scores that are missing are left out. Infinity, which JSON has no word for, is the string ``inf``.
+    """
+    newest = cells.sort_values("created", kind="stable").iloc[-1]
+    threat_models = {cell["attack"]: _threat_model(cell) for cell in cells.to_dict("records")}
+    references = cells.sort_values("created", kind="stable").groupby(["model", "model_digest"])["reference"].last()
+    kept = {(record.model, record.model_digest): record for record in records}
+    columns = [_column(column, threat_models) for column in board.drop_duplicates("title").to_dict("records")]
+    models = []
+    for (_, name, digest), rows in board.groupby(["rank", "model", "model_digest"]):
+        identity = (str(name), str(digest))
+        first = rows.iloc[0]
+        scores = [_score(score) for score in rows[rows["value"].notna()].to_dict("records")]
+        models.append(
+            {
+                "rank": int(first["rank"]),
+                "ranks": {},
+                "name": name,
+                "display": first["display"],
+                "argument": first["model_argument"],
+                "digest": digest,
+                "parameters": None if pd.isna(first["parameters"]) else int(first["parameters"]),
+                "verdict": _verdict(scores),
+                "reference": references[identity],
+                **_said(kept.get(identity)),
+                "scores": scores,
+            }
+        )
+    for threat_model in dict.fromkeys(column["threat_model"] for column in columns if column["threat_model"]):
+        titles = [column["title"] for column in columns if column["threat_model"] == threat_model]
+        for rank, model in enumerate(_ranked(models, titles), start=1):
+            model["ranks"][threat_model] = rank
+    return {
+        "format": FORMAT,
+        "hahbench": __version__,
+        "command": command,
+        "dataset": {
+            "name": newest["dataset"],
+            "source": newest["source"],
+            "argument": newest["dataset_argument"],
+            "digest": newest["data_digest"],
+            "n": int(newest["n"]),
+        },
+        "columns": columns,
+        "models": models,
+    }
+
+
+def _ranked(models: list[dict[str, Any]], titles: list[str]) -> list[dict[str, Any]]:
+    """The models that have any of these scores, the best first; the first score counts most."""
+    values = {
+        model["rank"]: [
+            float(score["value"]) if score else -math.inf
+            for score in ({score["title"]: score for score in model["scores"]}.get(title) for title in titles)
+        ]
+        for model in models
+    }
+    having = [model for model in models if max(values[model["rank"]]) > -math.inf]
+    return sorted(having, key=lambda model: values[model["rank"]], reverse=True)
+
+
+def _said(record: ModelRecord | None) -> dict[str, Any]:
+    """What the record of a model adds to what cells say."""
+    if record is None:
+        return dict.fromkeys(("link", "dataset", "additional_data", "width", "weights_sha256"))
+    width = record.params.get("width")
+    is_number = isinstance(width, int | float) and not isinstance(width, bool) and math.isfinite(width)
+    return {
+        "reference": record.reference,
+        "link": record.link or None,
+        "dataset": record.dataset or None,
+        "additional_data": record.additional_data,
+        "width": width if is_number else None,
+        "weights_sha256": record.weights_sha256 or None,
+    }
+
+
+def _threat_model(cell: Mapping[Any, Any]) -> str | None:
+    """A norm, ``noise`` or ``corruptions``; None on clean images."""
+    if cell["attack"] == "clean":
+        return None
+    return str(cell["norm"]) or ("corruptions" if str(cell["kind"]).startswith("corruption") else "noise")
+
+
+def _column(column: Mapping[Any, Any], threat_models: Mapping[str, str | None]) -> dict[str, Any]:
+    return {
+        "title": column["title"],
+        "attack": column["attack"],
+        "level": None if pd.isna(column["level"]) else column["level"],
+        "metric": column["metric"],
+        # Averages over corruptions have a name, and no cell of their own.
+        "threat_model": threat_models.get(column["attack"], "corruptions"),
+    }
+
+
+def _score(score: Mapping[Any, Any]) -> dict[str, Any]:
+    return {
+        "title": score["title"],
+        **{name: "inf" if math.isinf(score[name]) else score[name] for name in ("value", "low", "high")},
+        "n": int(score["n"]),
+        "draws": int(score["draws"]),
+        "verdict": score["verdict"],
+    }
+
+
+def _verdict(scores: Iterable[Mapping[str, Any]]) -> str | None:
+    """The worst of the verdicts; None where nothing was examined."""
+    examined = [score["verdict"] for score in scores if score["verdict"]]
+    if not examined:
+        return None
+    return OK if all(verdict == OK for verdict in examined) else SUSPECT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -37,11 +37,19 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table of the paper: its name there, its title here, and its columns."""
+    """A table of the paper.
+
+    Attributes:
+        name: its name there, such as ``table1``.
+        title: the heading here.
+        columns: the scores that it shows.
+        only_published: whether it shows the paper's models alone; else all that were measured.
+    """
 
     name: str
     title: str
     columns: tuple[Column, ...]
+    only_published: bool = False
 
 
 TABLE1 = Table(
@@ -55,6 +63,13 @@ TABLE1 = Table(
     ),
 )
 
+
+TABLE3 = dataclasses.replace(
+    TABLE1,
+    name="table3",
+    title="Table 3: accuracy (%) of HaH without one of its parts",
+    only_published=True,
+)
 
 _TABLE2 = (
     "gaussian-noise",
@@ -118,23 +133,28 @@ def models_in(cells: pd.DataFrame) -> pd.DataFrame:
     return models[["model", "model_digest", "model_argument", "display", "parameters"]].astype({"parameters": "Int64"})
 
 
-def paper_table(table: Table, models: pd.DataFrame, scores: pd.DataFrame, published: Published | None) -> pd.DataFrame:
+def paper_table(
+    table: Table, models: pd.DataFrame, scores: pd.DataFrame, published: Published, dataset: str
+) -> pd.DataFrame:
     """The scores of ``table`` beside the published ones; the models of the paper first, whether measured or not.
 
     Args:
         table: what to show.
         models: as ``models_in`` gives them.
         scores: of one data set.
-        published: the paper; None where it says nothing about this data set.
+        published: the paper.
+        dataset: what the scores were measured on; the paper's numbers stand beside those on the same.
 
     Returns:
         As ``grid``, with a column ``published``, NaN where the paper has no number.
     """
-    if published is None:
-        return grid(models, table.columns, scores).assign(published=float("nan"))
     printed = published.accuracies
     names = list(dict.fromkeys(printed.loc[printed["table"] == table.name, "model"]))
     models = models.assign(published_model=_without_folder(models["model"]))
+    if table.only_published:
+        models = models[models["published_model"].isin(names)]
+    if dataset != published.dataset:
+        return grid(models.drop(columns="published_model"), table.columns, scores).assign(published=float("nan"))
     absent = [name for name in names if name not in set(models["published_model"])]
     unmeasured = pd.DataFrame(dict.fromkeys(("model", "model_argument", "display", "published_model"), absent))
     models = pd.concat([models, unmeasured.assign(model_digest="")], ignore_index=True)
@@ -164,20 +184,26 @@ def grid(models: pd.DataFrame, columns: tuple[Column, ...], scores: pd.DataFrame
     return models.merge(wanted, how="cross").merge(found, on=_SCORE, how="left")
 
 
-def as_text(scored: pd.DataFrame, left: Mapping[str, str], right: Mapping[str, str]) -> pd.DataFrame:
-    """A row per model for reading, every text escaped for Markdown.
+def as_text(
+    scored: pd.DataFrame,
+    left: Mapping[str, str],
+    right: Mapping[str, str],
+    escape: Callable[[str], str] = display.escape,
+) -> pd.DataFrame:
+    """A row per model for reading.
 
     Args:
         scored: as ``grid`` gives it, with or without a column ``published``.
         left: what stands before the scores, heading to column of ``scored``.
         right: what stands after them.
+        escape: makes texts literal where the table is shown; by default in Markdown.
     """
     titles = list(dict.fromkeys(scored["title"]))
     models = scored.iloc[:: len(titles)]
     cells = [_cell_text(cell) for cell in scored.to_dict("records")]
-    columns = {heading: [_fact_text(fact) for fact in models[column]] for heading, column in left.items()}
-    columns |= {display.escape(title): cells[place :: len(titles)] for place, title in enumerate(titles)}
-    columns |= {heading: [_fact_text(fact) for fact in models[column]] for heading, column in right.items()}
+    columns = {heading: [_fact_text(fact, escape) for fact in models[column]] for heading, column in left.items()}
+    columns |= {escape(title): cells[place :: len(titles)] for place, title in enumerate(titles)}
+    columns |= {heading: [_fact_text(fact, escape) for fact in models[column]] for heading, column in right.items()}
     return pd.DataFrame(columns)
 
 
@@ -193,9 +219,9 @@ def verdicts(scored: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _fact_text(fact: str | int) -> str:
+def _fact_text(fact: str | int, escape: Callable[[str], str]) -> str:
     if isinstance(fact, str):
-        return display.escape(fact)
+        return escape(fact)
     return "" if pd.isna(fact) else f"{fact:,}"
 
 
@@ -206,4 +232,8 @@ def _cell_text(cell: Mapping[Hashable, Any]) -> str:
         if cell["verdict"] not in ("", "ok"):
             ours += display.SUSPECT
     paper = cell.get("published", float("nan"))
-    return ours if pd.isna(paper) else f"{ours}, paper {display.percent(paper)}"
+    if pd.isna(paper):
+        return ours
+    if pd.isna(cell["value"]):
+        return f"{ours}, paper {display.percent(paper)}"
+    return f"{ours}, paper {display.percent(paper)} ({display.difference(cell['value'] - paper)})"

@@ -1,30 +1,35 @@
-"""Reports as files: Markdown to read, CSV to compute with."""
+"""Reports as files: HTML and Markdown to read, CSV and JSON to compute with, LaTeX to print."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+from tabulate import tabulate
 
 from hahbench import __version__, metrics
 from hahbench.atomic import replacing
 from hahbench.catalog import data_folder, suites
 from hahbench.reports.corruptions import corruption_scores, severities_text
-from hahbench.reports.display import escape
-from hahbench.reports.leaderboard import leaderboard
+from hahbench.reports.display import escape, one_line
+from hahbench.reports.drawn import Drawn
+from hahbench.reports.leaderboard import leaderboard, leaderboard_json
 from hahbench.reports.published import Published, read_published
 from hahbench.reports.tables import (
     TABLE1,
     TABLE2,
+    TABLE3,
     as_text,
     models_in,
     paper_table,
     verdicts,
     with_procedural_frost,
 )
-from hahbench.spec import REFERENCE
+from hahbench.spec import REFERENCE, ExhibitKind, ModelRecord
 
 _EXPLAINED = {
     "accuracy": "Accuracies in percent, draws averaged; in brackets Wilson's 95 % interval over the samples.",
@@ -43,11 +48,21 @@ _VERDICTS = (
 )
 
 
-def write_reports(cells: pd.DataFrame, outcomes: pd.DataFrame, out: Path, *, store: Path, command: str) -> list[Path]:
+def write_reports(
+    cells: pd.DataFrame,
+    outcomes: pd.DataFrame,
+    out: Path,
+    *,
+    store: Path,
+    command: str,
+    exhibits: Mapping[ExhibitKind, tuple[pd.DataFrame, pd.DataFrame]] | None = None,
+    records: Sequence[ModelRecord] = (),
+) -> list[Path]:
     """Write what the store holds into a folder per data set, such as ``cifar10-n500``.
 
-    Each gets ``leaderboard`` and ``table1``, as .md and .csv, and ``scores.csv`` with every score there is; with
-    corruptions also ``table2`` and ``corruptions``.
+    Each gets ``leaderboard`` as .html, .md, .tex, .csv and .json, a page a model in ``models``, ``table1`` and, with
+    its models, ``table3``, as .md, .tex and .csv, and ``scores.csv`` with every score there is; with corruptions also
+    ``table2`` and ``corruptions``; with exhibits also ``figures``, a page and a folder.
 
     Args:
         cells: as the store gives them.
@@ -55,6 +70,8 @@ def write_reports(cells: pd.DataFrame, outcomes: pd.DataFrame, out: Path, *, sto
         out: the folder to write to.
         store: the store's folder, for the commands that fill missing cells.
         command: the command that makes these reports, for their captions.
+        exhibits: of every kind, as the store gives them; None leaves the figures out.
+        records: of the models, as the store gives them.
 
     Returns:
         The files, in the order of the data sets' names.
@@ -71,37 +88,48 @@ def write_reports(cells: pd.DataFrame, outcomes: pd.DataFrame, out: Path, *, sto
         models, scores = models_in(part), scored[scored["data_digest"] == newest["data_digest"]]
         data_arguments = ["--dataset", newest["dataset_argument"], *(["--data", "PATH"] if newest["from_path"] else [])]
         run_arguments = [*data_arguments, "--n", str(newest["n"]), "--store", str(store)]
-        published = paper if newest["dataset_argument"] == paper.dataset else None
+        dataset = str(newest["dataset_argument"])
 
         board = leaderboard(models, scores)
         facts = board.assign(digest=board["model_digest"].str[:8], samples=newest["n"])
         after = {"Parameters": "parameters", "Digest": "digest", "n": "samples"}
-        text = as_text(facts, {"Rank": "rank", "Model": "display"}, after)
-        page = _page(
-            "Leaderboard",
-            text,
-            _caption(newest, part, board, None, command),
-            _verdicts(board),
-            _missing(board, data_arguments, run_arguments),
+        markdown, latex = (
+            as_text(facts, {"Rank": "rank", "Model": "display"}, after, literal) for literal in (escape, one_line)
         )
+        caption = _caption(newest, part, board, None, command)
+        page = _page("Leaderboard", markdown, caption, _verdicts(board), _missing(board, data_arguments, run_arguments))
         paths += _write(out / folder / "leaderboard", page, board.drop(columns=["model_argument", "title"]))
+        paths.append(_write_latex(out / folder / "leaderboard.tex", "Leaderboard", caption, latex))
+        listing = leaderboard_json(board, part, records, command)
+        text = json.dumps(listing, indent=2, ensure_ascii=False, allow_nan=False)
+        paths.append(_write_text(out / folder / "leaderboard.json", text + "\n"))
 
         corrupted = corruption_scores(models, scores)
-        tables = [TABLE1]
+        tables = [TABLE1, TABLE3]
         if not corrupted.empty:
             real_frost = (corrupted["attack"] == "corruption-frost").any()
-            tables.append(TABLE2 if real_frost else with_procedural_frost(TABLE2))
+            tables.insert(1, TABLE2 if real_frost else with_procedural_frost(TABLE2))
         for asked in tables:
-            table = paper_table(asked, models, scores, published)
-            text = as_text(table, {"Model": "display"}, {"Parameters": "parameters"})
+            table = paper_table(asked, models, scores, paper, dataset)
+            if table.empty:
+                continue
+            published = paper if table["published"].notna().any() else None
+            markdown, latex = (
+                as_text(table, {"Model": "display"}, {"Parameters": "parameters"}, literal)
+                for literal in (escape, one_line)
+            )
+            if asked.name == TABLE2.name:
+                markdown, latex = _transposed(markdown), _transposed(latex)
+            caption = _caption(newest, part, table, published, command)
             page = _page(
                 asked.title,
-                text if asked is TABLE1 else _transposed(text),
-                _caption(newest, part, table, published, command),
+                markdown,
+                caption,
                 _verdicts(table),
                 _missing(table, data_arguments, run_arguments),
             )
             paths += _write(out / folder / asked.name, page, table.drop(columns=["model_argument", "title"]))
+            paths.append(_write_latex(out / folder / f"{asked.name}.tex", asked.title, caption, latex))
         if not corrupted.empty:
             sections = [
                 f"## {escape(str(name))}\n\n{_markdown(severities_text(of_model))}"
@@ -114,6 +142,25 @@ def write_reports(cells: pd.DataFrame, outcomes: pd.DataFrame, out: Path, *, sto
                 out / folder / "corruptions", page + "\n", corrupted.drop(columns=["model_argument", "title"])
             )
         paths.append(_write_csv(out / folder / "scores.csv", scores))
+        drawn: list[Drawn] = []
+        if exhibits is not None:
+            # Every run imports this package, for names to show, and not every run has a use for matplotlib.
+            from hahbench.reports.figures.write import Results, write_figures
+
+            figures = write_figures(out / folder / "figures", Results(part, outcomes, scores, models, exhibits))
+            sections = [
+                "# Figures",
+                *figures.sections,
+                _caption(newest, part, scores[scores["metric"] == "accuracy"], None, command),
+                _missing(figures.absent.assign(value=float("nan")), data_arguments, run_arguments),
+            ]
+            paths.append(_write_text(out / folder / "figures.md", "\n\n".join(filter(None, sections)) + "\n"))
+            paths += figures.paths
+            drawn = figures.drawn
+        # Likewise, not every run has a use for what pages are made with.
+        from hahbench.reports.html import write_pages
+
+        paths += write_pages(out / folder, listing, part, outcomes, scores, records, drawn)
     return paths
 
 
@@ -141,7 +188,10 @@ def _caption(
         sources = corrupted["attack_version"].str.partition(", judge")[0].unique()
         lines.append(f"- Corruptions: {escape('; '.join(sorted(sources)))}.")
     if published:
-        lines.append(f'- After "paper": {escape(published.citation)}. {escape(published.networks)}')
+        lines.append(
+            f'- After "paper": {escape(published.citation)}. {escape(published.networks)} '
+            "In brackets ours less the paper's, in percentage points."
+        )
     return "\n".join([*lines, f"- Made with hahbench {__version__} by:"]) + f"\n\n  {_code(command)}"
 
 
@@ -158,7 +208,7 @@ def _missing(shown: pd.DataFrame, data_arguments: list[str], run_arguments: list
             # A model of the paper that nobody has measured has no weights yet.
             trained = (Path("trained") / f"{argument}.toml").as_posix()
             commands = [["train", argument, *data_arguments], [*str(run).split(), "--model", trained, *run_arguments]]
-        paragraphs.append(f"{escape(str(name))}: {escape('; '.join(titles))}")
+        paragraphs.append(f"{escape(str(name))}: {escape('; '.join(titles.unique()))}")
         paragraphs.append("\n".join(_code(shlex.join(["hahbench", *map(str, command)])) for command in commands))
     return "\n\n".join(["## Missing", *paragraphs]) if paragraphs else ""
 
@@ -169,7 +219,7 @@ def _run_with(attack: str) -> str | None:
     registry = suites()
     # Averages over corruptions need all of them, and frost is what few suites have.
     asked = "corruption-frost" if name.startswith(("corruptions-", "corruption-frost")) else name
-    having = [suite for suite in registry if asked in registry[suite].attacks]
+    having = [suite for suite in registry if asked in (*registry[suite].attacks, *registry[suite].exhibits)]
     if not having:
         return None
     engine = " --engine reference" if name != attack else ""
@@ -204,9 +254,20 @@ def _markdown(rows: pd.DataFrame) -> str:
 
 def _write(stem: Path, page: str, numbers: pd.DataFrame) -> list[Path]:
     markdown, csv = stem.with_name(f"{stem.name}.md"), stem.with_name(f"{stem.name}.csv")
-    with replacing(markdown) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return [markdown, _write_csv(csv, numbers)]
+    return [_write_text(markdown, page), _write_csv(csv, numbers)]
+
+
+def _write_text(path: Path, text: str) -> Path:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def _write_latex(path: Path, title: str, caption: str, text: pd.DataFrame) -> Path:
+    """A table to be input, with the packages booktabs and, for the ∞ of a norm, amssymb; the caption as comments."""
+    rows = tabulate(text, headers="keys", showindex=False, disable_numparse=True, tablefmt="latex_booktabs")
+    comments = "".join(f"% {line}\n" for line in [title, *caption.splitlines()] if line)
+    return _write_text(path, comments + rows.replace("∞", r"$\infty$") + "\n")
 
 
 def _write_csv(path: Path, numbers: pd.DataFrame) -> Path:

@@ -46,7 +46,12 @@ def card_toml(card: ModelCard) -> str:
         HahbenchError: TOML has no such type as one of the parameters.
     """
     assert card.weights is not None
-    top = {"name": card.name, "loader": card.loader, "display": card.display, "reference": card.reference}
+    top: dict[str, object] = {"name": card.name, "loader": card.loader, "display": card.display}
+    top["reference"] = card.reference
+    if card.link:
+        top["link"] = card.link
+    if card.additional_data is not None:
+        top["additional_data"] = card.additional_data
     file = {"dataset": card.dataset, "weights": card.weights.name, "sha256": card.sha256 or ""}
     try:
         return tomli_w.dumps({**top, **file, "params": dict(card.params), "train": dict(card.train)})

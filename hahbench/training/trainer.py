@@ -106,7 +106,7 @@ class _Training:
         self.rows: tuple[EpochRow, ...] = ()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            model = build_model(card).eval()
+            model = build_model(card, len(dataset.classes)).eval()
         check_classifier(model, dataset.first(1).images, len(dataset.classes), card.name)
         self.memory_format = fastest_memory_format(model)
         self.model = model.to(device).to(memory_format=self.memory_format)
