@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import sys
 import tomllib
+import types
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 
 from hahbench.errors import CatalogError, HahbenchError, UnknownNameError
 from hahbench.registry import Registry, suggest
-from hahbench.spec import NORMS, AttackSpec, ModelCard, Suite, digest
+from hahbench.spec import EXHIBITS, NORMS, AttackSpec, ModelCard, Suite, digest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,10 +31,19 @@ _CARD_KEYS = {
     "train": dict,
     "display": str,
     "reference": str,
+    "link": str,
+    "additional_data": bool,
+}
+# Of files that hold a whole model; from_file in models/sources.py reads them.
+_PROGRAM_SUFFIXES = (".pt", ".ts", ".pt2")
+_SOURCES = ("robustbench", "timm", "torchvision")
+_ROBUSTBENCH = {
+    "dataset": ("cifar10", "cifar100", "imagenet"),
+    "threat_model": ("Linf", "L2", "corruptions", "corruptions_3d"),
 }
 _ATTACK_KEYS = {"kind": str, "norm": str, "levels": list, "params": dict, "seed": int, "draws": int}
-_SUITE_KEYS = {"models": list, "attacks": list, "dataset": str, "n": int}
-_TYPE_NAMES = {str: "a string", dict: "a table", list: "a list", int: "a whole number"}
+_SUITE_KEYS = {"models": list, "attacks": list, "dataset": str, "n": int, "exhibits": list}
+_TYPE_NAMES = {str: "a string", dict: "a table", list: "a list", int: "a whole number", bool: "true or false"}
 
 
 def data_folder(noun: str) -> Path:
@@ -99,12 +109,14 @@ def resolve_models(name: str, dataset: str) -> list[ModelCard]:
     """The cards that a model argument stands for.
 
     Args:
-        name: a registered name; or the path of a card (``.toml``); or the path of a Python file (``.py``), which
-            stands for all models that it registers. Either may name modules that lie beside it.
+        name: as for ``find_model``; or the path of a card (``.toml``); or that of a Python file (``.py``), which stands
+            for all models that it registers; or ``file.py:NAME``, one that it registers, or a module, or a function
+            that returns one, of that name in it; or the path of a TorchScript (``.pt``, ``.ts``) or ``torch.export``
+            (``.pt2``) file. Cards and Python files may name modules that lie beside them.
         dataset: the data set in use; on ``shapes``, ``HaH`` stands for ``shapes/HaH`` where there is such a card.
 
     Raises:
-        UnknownNameError: nothing is registered under the name.
+        UnknownNameError: there is no such model.
         CatalogError: the file is missing or wrong.
     """
     return [dataclasses.replace(card, argument=name) for card in _resolve(name, dataset)]
@@ -116,7 +128,56 @@ def _resolve(name: str, dataset: str) -> list[ModelCard]:
     registry = models()
     if name.endswith(".py"):
         return [registry[registered] for registered in run_python_file(Path(name))]
-    return [registry[f"{dataset}/{name}" if f"{dataset}/{name}" in registry else name]]
+    file, separator, attribute = name.rpartition(".py:")
+    if separator:
+        return [_in_python_file(Path(f"{file}.py"), attribute)]
+    path = Path(name)
+    if path.suffix in _PROGRAM_SUFFIXES:
+        return [ModelCard(path.stem, "hahbench.models.sources:from_file", weights=path, display=path.stem)]
+    return [find_model(f"{dataset}/{name}" if f"{dataset}/{name}" in registry else name)]
+
+
+def find_model(name: str) -> ModelCard:
+    """The model of this name.
+
+    Args:
+        name: a registered name; or ``torchvision:NAME`` or ``timm:NAME``, an architecture of these libraries with
+            random weights; or ``robustbench:DATASET/THREAT_MODEL/NAME``, a model of RobustBench's zoo with its weights.
+
+    Raises:
+        UnknownNameError: there is no such model.
+        CatalogError: a name of RobustBench's has not that form.
+    """
+    source, separator, path = name.partition(":")
+    if not separator or name in models():
+        return models()[name]
+    if source not in _SOURCES:
+        raise UnknownNameError(f"unknown model {name!r}; before the colon: {suggest(source, list(_SOURCES))}")
+    card = ModelCard(name, f"hahbench.models.sources:from_{source}", {"name": path}, display=f"{path} ({source})")
+    if source != "robustbench":
+        return card
+    parts = path.split("/")
+    for part, (key, allowed) in zip(parts, _ROBUSTBENCH.items(), strict=False):
+        if part not in allowed:
+            raise CatalogError(f"model {name!r}: {key} {part!r}; {suggest(part, list(allowed))}")
+    if len(parts) != len(_ROBUSTBENCH) + 1:
+        raise CatalogError(f"model {name!r}; allowed: 'robustbench:DATASET/THREAT_MODEL/NAME'")
+    given = dict(zip((*_ROBUSTBENCH, "name"), parts, strict=True))
+    return dataclasses.replace(card, params=given, dataset=parts[0], display=f"{parts[-1]} (RobustBench)")
+
+
+def _in_python_file(path: Path, attribute: str) -> ModelCard:
+    registered = [models()[name] for name in run_python_file(path)]
+    found = vars(_run_once(path.resolve())[0]).get(attribute)
+    for card in registered:
+        if card.name == attribute or card.loader is found:
+            return card
+    if not callable(found):
+        raise UnknownNameError(
+            f"{path}: neither registers a model {attribute!r} nor has a module, or a function that returns one, of "
+            "that name"
+        )
+    return ModelCard(attribute, found, display=attribute)
 
 
 def read_card(path: Path) -> ModelCard:
@@ -132,7 +193,7 @@ def read_card(path: Path) -> ModelCard:
                 raise CatalogError(f"{where}: key 'base': {name!r} is the card itself")
             return read_card(where.parent / name)
         try:
-            return models()[name]
+            return find_model(name)
         except UnknownNameError as error:
             raise CatalogError(f"{where}: key 'base': {error}") from None
 
@@ -160,6 +221,8 @@ def _read_card(path: Path, name: str, base_card: Callable[[str, Path], ModelCard
         train={**base.train, **given.get("train", {})},
         display=given.get("display", given.get("name", name)),
         reference=given.get("reference", base.reference),
+        link=given.get("link", base.link),
+        additional_data=given.get("additional_data", base.additional_data),
     )
 
 
@@ -174,11 +237,11 @@ def run_python_file(path: Path) -> list[str]:
     """
     if not path.is_file():
         raise CatalogError(f"{path}: no such Python file")
-    return _run_once(path.resolve())
+    return _run_once(path.resolve())[1]
 
 
 @functools.cache
-def _run_once(path: Path) -> list[str]:
+def _run_once(path: Path) -> tuple[types.ModuleType, list[str]]:
     registry = models()
     before = set(registry)
     # The path tells apart two files of the same name.
@@ -196,7 +259,7 @@ def _run_once(path: Path) -> list[str]:
         raise
     except Exception as error:
         raise CatalogError(f"{path}: running it raised {type(error).__name__}: {error}") from error
-    return [name for name in registry if name not in before]
+    return module, [name for name in registry if name not in before]
 
 
 def _import_from(folder: Path) -> None:
@@ -210,8 +273,10 @@ def _import_from(folder: Path) -> None:
 
 @functools.cache
 def attacks() -> Registry[AttackSpec]:
-    """Every shipped attack."""
-    registry: Registry[AttackSpec] = Registry("attack")
+    """Every shipped attack; and each kind of attack of an installed package, as it is without levels or parameters."""
+    registry: Registry[AttackSpec] = Registry(
+        "attack", "hahbench.attacks", plugin=lambda name, path: AttackSpec(name=name, kind=name)
+    )
     folder = data_folder("attacks")
     for path in sorted([*folder.glob("*.toml"), *(folder / "corruptions").glob("*.toml")]):
         registry.register(path.stem, read_attack(path))
@@ -236,7 +301,7 @@ def read_attack(path: Path) -> AttackSpec:
         name=path.stem,
         kind=given["kind"],
         norm=given.get("norm"),
-        levels=tuple(_number(level, f"{path}: key 'levels'") for level in given.get("levels", [])),
+        levels=tuple(read_number(level, f"{path}: key 'levels'") for level in given.get("levels", [])),
         params=given.get("params", {}),
         seed=given.get("seed", 0),
         draws=given.get("draws", 1),
@@ -258,14 +323,24 @@ def read_suite(path: Path) -> Suite:
     Raises:
         CatalogError: the file is missing, is no TOML, or has a wrong key or value.
     """
-    given = _read_toml(path, _SUITE_KEYS)
+    given = {"exhibits": [], **_read_toml(path, _SUITE_KEYS)}
     missing = [key for key in _SUITE_KEYS if key not in given]
     if missing:
         raise CatalogError(f"{path}: needs the key {missing[0]!r}; a suite has {', '.join(_SUITE_KEYS)}")
     for key in ("models", "attacks"):
         if not all(isinstance(name, str) for name in given[key]):
             raise CatalogError(f"{path}: key {key!r}: {given[key]!r}; allowed: a list of names")
-    return Suite(path.stem, tuple(given["models"]), tuple(given["attacks"]), given["dataset"], given["n"])
+    for exhibit in given["exhibits"]:
+        if exhibit not in EXHIBITS:
+            raise CatalogError(f"{path}: key 'exhibits': {exhibit!r}; allowed: {', '.join(EXHIBITS)}")
+    return Suite(
+        path.stem,
+        tuple(given["models"]),
+        tuple(given["attacks"]),
+        given["dataset"],
+        given["n"],
+        tuple(given["exhibits"]),
+    )
 
 
 def resolve_suite(name: str) -> tuple[Suite, list[AttackSpec]]:
@@ -305,12 +380,18 @@ def _read_toml(path: Path, keys: Mapping[str, type]) -> dict[str, Any]:
     for key, value in given.items():
         if key not in keys:
             raise CatalogError(f"{path}: unknown key {key!r}; {suggest(key, list(keys))}")
-        if not isinstance(value, keys[key]) or isinstance(value, bool):
+        # For Python, a bool is an int.
+        if not isinstance(value, keys[key]) or isinstance(value, bool) != (keys[key] is bool):
             raise CatalogError(f"{path}: key {key!r}: {value!r}; allowed: {_TYPE_NAMES[keys[key]]}")
     return given
 
 
-def _number(value: object, where: str) -> float:
+def read_number(value: object, where: str) -> float:
+    """A number of a TOML file, which may be written as a fraction, such as ``"8/255"``.
+
+    Raises:
+        CatalogError: it is none; ``where`` it stands begins the message.
+    """
     try:
         if isinstance(value, str | int | float) and not isinstance(value, bool):
             return float(Fraction(value))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar, cast
@@ -12,6 +13,8 @@ from typing import Any, Generic, TypeVar, cast
 from hahbench.errors import DuplicateNameError, HahbenchError, UnknownNameError
 
 T = TypeVar("T")
+
+_ENTRY_POINT = re.compile(r"[\w.]+:[\w.]+")
 
 
 def suggest(given: str, allowed: list[str]) -> str:
@@ -23,7 +26,7 @@ def suggest(given: str, allowed: list[str]) -> str:
     return f"allowed: {', '.join(sorted(allowed)) or 'nothing, none is registered'}"
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """What somebody else's code raised, as a part of a message: the type, and the text on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
@@ -40,7 +43,7 @@ def import_attribute(path: str) -> Any:
     missing = object()
     try:
         found = getattr(importlib.import_module(module), attribute, missing)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise HahbenchError(f"{path!r} cannot be imported: {one_line(error)}") from error
     if found is missing:
         raise HahbenchError(f"{path!r}: module {module!r} has no attribute {attribute!r}")
@@ -51,8 +54,8 @@ class Registry(Generic[T]):
     """A mapping from names to things, each name given once.
 
     A thing may be registered as a ``module:attribute`` path, which is imported when it is first looked up. Installed
-    packages add theirs through the entry-point group, and are not imported before either; one whose name is taken is
-    skipped with a warning.
+    packages add theirs through the entry-point group, and are not imported before either. One whose name is taken is
+    skipped with a warning; where several packages offer one name, all of them are, and so none hides another.
 
     Args:
         noun: what is registered, for messages, such as ``"data set"``.
@@ -67,6 +70,7 @@ class Registry(Generic[T]):
         self._group = group
         self._plugin = plugin
         self._entries: dict[str, T | str] = {}
+        self._contested: dict[str, str] = {}
 
     def register(self, name: str, thing: T | str) -> None:
         """Give ``thing`` a name.
@@ -80,6 +84,8 @@ class Registry(Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         self._load_plugins()
+        if name in self._contested and name not in self._entries:
+            raise HahbenchError(self._contested[name])
         if name not in self._entries:
             raise UnknownNameError(f"unknown {self.noun} {name!r}; {suggest(name, list(self._entries))}")
         thing = self._entries[name]
@@ -99,8 +105,24 @@ class Registry(Generic[T]):
         group, self._group = self._group, None
         if group is None:
             return
+        offered: dict[str, dict[str, str]] = {}
         for point in importlib.metadata.entry_points(group=group):
+            package = point.dist.name if point.dist else "an unnamed package"
+            if _ENTRY_POINT.fullmatch(point.value):
+                offered.setdefault(point.name, {})[point.value] = package
+            else:
+                warnings.warn(
+                    f"plug-in {point.value!r} of {package} is skipped: it must have the form 'module:attribute'",
+                    stacklevel=3,
+                )
+        for name, packages in sorted(offered.items()):
+            if len(packages) > 1:
+                those = " and ".join(f"{package} ({path})" for path, package in sorted(packages.items()))
+                self._contested[name] = f"{self.noun} {name!r} is offered by {those}; uninstall all of these but one"
+                warnings.warn(f"plug-ins are skipped: {self._contested[name]}", stacklevel=3)
+                continue
+            ((path, package),) = packages.items()
             try:
-                self.register(point.name, self._plugin(point.name, f"{point.module}:{point.attr}"))
+                self.register(name, self._plugin(name, path))
             except DuplicateNameError as error:
-                warnings.warn(f"plug-in {point.value!r} is skipped: {error}", stacklevel=3)
+                warnings.warn(f"plug-in {path!r} of {package} is skipped: {error}", stacklevel=3)

@@ -86,7 +86,7 @@ def test_the_wheel_holds_cards_weights_attacks_suites_and_published_numbers(whee
     ]
     assert len(shipped) > 20
     assert set(shipped) <= inside
-    assert "reports/published/hah-2022.toml" in inside
+    assert {"reports/published/hah-2022.toml", "reports/schema/leaderboard.schema.json"} <= inside
 
 
 def test_the_wheel_runs_the_embedded_suite(installed: Path, tmp_path: Path) -> None:
@@ -95,6 +95,8 @@ def test_the_wheel_runs_the_embedded_suite(installed: Path, tmp_path: Path) -> N
     done = hahbench(installed, tmp_path, "report", "--store", "store", "--out", "out")
     assert done.returncode == 0, done.stderr
     assert "Standard" in (tmp_path / done.stdout.splitlines()[0]).read_text()
+    assert len(list(tmp_path.glob("out/*/leaderboard.html"))) == 1
+    assert len(list(tmp_path.glob("out/*/models/Standard-*.html"))) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "store"]
 
 
@@ -112,7 +114,10 @@ def test_a_faulty_plugin_is_reported_when_it_is_asked_for(installed: Path, tmp_p
     listed = hahbench(installed, tmp_path, "models")
     assert listed.returncode == 0
     assert "taken-by-nobody" in listed.stdout
-    assert "plug-in 'their_package:their_model' is skipped: model 'Standard' is registered already" in listed.stderr
+    assert (
+        "plug-in 'their_package:their_model' of their-package is skipped: model 'Standard' is registered already"
+        in listed.stderr
+    )
     asked = hahbench(installed, tmp_path, "run", "quick", "--model", "taken-by-nobody")
     assert asked.returncode == 2
     assert "module 'their_package' has no attribute 'no_such_function'" in asked.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from hahbench.cache import cache_folder
 from hahbench.data.base import ImageSet, Split
 from hahbench.errors import DataError
 from hahbench.registry import one_line
@@ -60,11 +60,6 @@ def load(split: Split, path: Path | None) -> ImageSet:
             raise DataError(f"CIFAR-10: {path} holds test images alone; train images go into {path / split}/<class>")
         return _decode(split, "class folders", _read_class_folders(path))
     raise DataError(f"CIFAR-10: {path} holds no {split} split as {LAYOUTS}")
-
-
-def cache_folder() -> Path:
-    """Where downloads go, and where the published files of CIFAR-10-C are looked for."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hahbench"
 
 
 def _download(split: Split) -> ImageSet:

@@ -25,15 +25,33 @@ from hahbench.registry import import_attribute, one_line
 from hahbench.spec import ModelCard, digest
 
 
-def build_model(card: ModelCard) -> nn.Module:
+def build_model(card: ModelCard, classes: int | None = None) -> nn.Module:
     """The module that the card's loader returns for the card's params; the card's weights are not loaded.
+
+    A loader that is a module already stands for itself. One with a parameter ``num_classes`` that the card leaves open
+    gets the number of classes; one with a parameter ``weights_file`` gets the card's weights, to load them itself.
+
+    Args:
+        card: of the model.
+        classes: of the data set; None where that is not known.
 
     Raises:
         ModelError: the loader cannot be imported, raises, or returns something else than a module.
     """
-    where = f"model {card.name!r}: loader {_loader_name(card)!r}"
+    where = f"model {card.name!r}: loader {loader_name(card)!r}"
     try:
-        model = _loader(card)(**card.params)
+        loader = _loader(card)
+        if isinstance(loader, nn.Module):
+            return loader
+        params = dict(card.params)
+        if classes is not None and _takes(loader, "num_classes"):
+            params.setdefault("num_classes", classes)
+        if _takes(loader, "weights_file"):
+            params["weights_file"] = card.weights
+            if card.weights is not None:
+                # Before the loader runs what the file holds.
+                _read_checked(card.weights, card.sha256, f"weights {card.weights}")
+        model = loader(**params)
     except HahbenchError as error:
         raise ModelError(f"model {card.name!r}: {error}") from error
     except Exception as error:
@@ -43,18 +61,22 @@ def build_model(card: ModelCard) -> nn.Module:
     return model
 
 
-def load_model(card: ModelCard) -> nn.Module:
+def load_model(card: ModelCard, classes: int | None = None) -> nn.Module:
     """The card's model with its weights, on the CPU, in evaluation mode.
 
     Weights are read from a ``.safetensors`` file, or from the state dict in a ``.pt`` or ``.pth`` file, of which only
     tensors are unpickled. They are cast to the types of the module's own tensors.
 
+    Args:
+        card: of the model.
+        classes: as for ``build_model``.
+
     Raises:
         ModelError: the model cannot be built, or the file is missing, damaged, another than the one whose SHA-256 the
             card gives, or does not fit the module.
     """
-    model = build_model(card)
-    if card.weights is not None:
+    model = build_model(card, classes)
+    if card.weights is not None and not _takes(_loader(card), "weights_file"):
         where = f"model {card.name!r}: weights {card.weights}"
         tensors = _read_weights(card.weights, card.sha256, where)
         _check_fit(tensors, model.state_dict(), where)
@@ -124,7 +146,7 @@ def model_digest(card: ModelCard, model: nn.Module) -> str:
     # The loader goes first: of two files with the same module name, it alone still knows its own.
     sources = _sources([_loader(card), *(cls for module in model.modules() for cls in type(module).__mro__)])
     # Without the name of the loader's module, which for a user's file holds its path.
-    loader = _loader_name(card).partition(":")[2]
+    loader = loader_name(card).partition(":")[2]
     return digest(tensors.hexdigest(), loader, dict(card.params), settings, sorted(sources.values()))
 
 
@@ -160,7 +182,16 @@ def _loader(card: ModelCard) -> Callable[..., Any]:
     return import_attribute(card.loader) if isinstance(card.loader, str) else card.loader
 
 
-def _loader_name(card: ModelCard) -> str:
+def _takes(loader: Callable[..., Any], parameter: str) -> bool:
+    try:
+        return parameter in inspect.signature(loader).parameters
+    except (TypeError, ValueError):
+        # Some callables that are not written in Python have no signature.
+        return False
+
+
+def loader_name(card: ModelCard) -> str:
+    """The card's loader as ``module:attribute``."""
     if isinstance(card.loader, str):
         return card.loader
     module = getattr(card.loader, "__module__", type(card.loader).__module__)
@@ -170,15 +201,7 @@ def _loader_name(card: ModelCard) -> str:
 def _read_weights(path: Path, sha256: str | None, where: str) -> dict[str, Tensor]:
     if path.suffix not in (".safetensors", ".pt", ".pth"):
         raise ModelError(f"{where}: suffix {path.suffix!r}; allowed: .safetensors, .pt, .pth")
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise ModelError(f"{where}: no such file") from None
-    except OSError as error:
-        raise ModelError(f"{where}: cannot be read: {one_line(error)}") from error
-    found = hashlib.sha256(content).hexdigest()
-    if sha256 is not None and found != sha256.lower():
-        raise ModelError(f"{where}: its SHA-256 is {found}; the card gives {sha256}")
+    content = _read_checked(path, sha256, where)
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load(content)
@@ -191,6 +214,19 @@ def _read_weights(path: Path, sha256: str | None, where: str) -> dict[str, Tenso
     if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise ModelError(f"{where}: holds {type(tensors).__name__}; allowed: a state dict, names to tensors")
     return dict(tensors)
+
+
+def _read_checked(path: Path, sha256: str | None, where: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError(f"{where}: no such file") from None
+    except OSError as error:
+        raise ModelError(f"{where}: cannot be read: {one_line(error)}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and found != sha256.lower():
+        raise ModelError(f"{where}: its SHA-256 is {found}; the card gives {sha256}")
+    return content
 
 
 def _check_fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str) -> None:

@@ -1,0 +1,1 @@
+"""Models and attacks for hahbench."""
