@@ -91,6 +91,7 @@ def list_suites(as_json: Json = False) -> None:
             "n": suite.n,
             "models": list(suite.models),
             "attacks": list(suite.attacks),
+            "exhibits": list(suite.exhibits),
         }
         for suite in chosen
     ]
@@ -119,7 +120,8 @@ def run_suite(
         list[str] | None,
         typer.Option(
             "--model",
-            help="Model name, card (.toml) or Python file that registers models (.py); repeatable.",
+            help="Model name, SOURCE:NAME, card (.toml), Python file (.py, .py:NAME) or program (.pt, .ts, .pt2); "
+            "repeatable.",
         ),
     ] = None,
     dataset: Annotated[
@@ -138,10 +140,10 @@ def run_suite(
     """Run a suite over models; a run that was stopped goes on where it stood."""
     from hahbench.attacks import on_reference_engine
     from hahbench.attacks.corruption import on_source
+    from hahbench.cache import cache_folder
     from hahbench.catalog import resolve_models, resolve_suite
     from hahbench.corruptions.official import find_official
     from hahbench.data import find_dataset, load_images
-    from hahbench.data.cifar10 import cache_folder
     from hahbench.device import choose_device
     from hahbench.progress import RunProgress
     from hahbench.run import check_cards, run
@@ -171,6 +173,7 @@ def run_suite(
             store=folder,
             device=torch_device,
             observer=progress,
+            kinds_of_exhibits=asked.exhibits,
         )
     if as_json:
         from hahbench.metrics import scores
@@ -185,18 +188,170 @@ def report(
     out: Annotated[Path, typer.Option("--out", help="Folder that the reports are written to.")],
     store: StoreFolder = Path("results"),
 ) -> None:
-    """Write the leaderboard and the paper's tables from the finished cells."""
+    """Write the leaderboard and the paper's tables and figures from the finished cells."""
     from hahbench.reports import write_reports
+    from hahbench.reports.plugins import write_plugin_reports
+    from hahbench.spec import EXHIBITS
     from hahbench.store import Store
 
-    cells, outcomes = Store(store).read()
+    finished = Store(store)
+    cells, outcomes = finished.read()
+    exhibits = {kind: finished.read_exhibits(kind) for kind in EXHIBITS}
+    records = finished.read_records()
     command = shlex.join(["hahbench", *sys.argv[1:]])
     try:
-        paths = write_reports(cells, outcomes, out, store=store, command=command)
+        paths = write_reports(cells, outcomes, out, store=store, command=command, exhibits=exhibits, records=records)
     except OSError as error:
         raise HahbenchError(f"{out}: reports cannot be written here: {error.strerror}") from error
+    for path in [*paths, *write_plugin_reports(cells, outcomes, out)]:
+        print(path)
+
+
+@app.command("export")
+def export(
+    target: Annotated[Literal["robustbench"], typer.Argument(help="Whose format.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder in which model_info is made.")],
+    store: StoreFolder = Path("results"),
+) -> None:
+    """Write results in the format of another project."""
+    from hahbench.reports.robustbench import export_robustbench
+    from hahbench.store import Store
+
+    finished = Store(store)
+    try:
+        paths, left_out = export_robustbench(*finished.read(), finished.read_records(), out)
+    except OSError as error:
+        raise HahbenchError(f"{out}: cannot be written: {error.strerror}") from error
+    for line in left_out:
+        warnings.warn(line, stacklevel=1)
     for path in paths:
         print(path)
+
+
+@app.command("new-plugin")
+def new_plugin(
+    name: Annotated[str, typer.Argument(help="Name of the package, such as my-plugin.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder in which the package's folder is made.")] = Path(),
+) -> None:
+    """Write a small package that adds a model and an attack, to start from."""
+    from hahbench.new_plugin import write_plugin
+
+    for path in write_plugin(name, out):
+        print(path)
+
+
+@app.command("baseline")
+def make_baseline(
+    out: Annotated[Path, typer.Option("--out", help="JSON file that the baseline is written to.")],
+    store: StoreFolder = Path("results"),
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="Take this model; repeatable; default: all.")
+    ] = None,
+    attack: Annotated[
+        list[str] | None, typer.Option("--attack", help="Take this attack; repeatable; default: all.")
+    ] = None,
+) -> None:
+    """Keep the outcomes of finished cells in a file to commit, for 'hahbench check'."""
+    from hahbench.regress.baseline import baseline_of, write_baseline
+    from hahbench.store import Store
+
+    baseline = baseline_of(Store(store), model or (), attack or ())
+    write_baseline(baseline, out)
+    print(f"{out}: {len(baseline.cells)} cells of {len(baseline.models)} models, n = {baseline.data.n}")
+
+
+@app.command("check")
+def check_baseline(
+    baseline: Annotated[Path, typer.Option("--baseline", help="File of 'hahbench baseline'.")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="What was changed, as for 'run', compared with the baseline's model of the same name; repeatable; "
+            "default: the baseline's own models, with the same weights.",
+        ),
+    ] = None,
+    data: DataPath = None,
+    store: StoreFolder = Path("results"),
+    alpha: Annotated[float, typer.Option("--alpha", help="Chance of a false alarm, over all cells.")] = 0.01,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", help="Largest drop that is let pass: of an accuracy, or relative of norms.")
+    ] = 0.01,
+    budget: Annotated[
+        float | None, typer.Option("--budget", help="Seconds to spend; samples that no verdict needs are skipped.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="First seed, instead of the baseline's.")] = None,
+    expect: Annotated[
+        Path | None, typer.Option("--expect", help="TOML file with floors; default: pyproject.toml, where it has some.")
+    ] = None,
+    markdown: Annotated[Path | None, typer.Option("--markdown", help="Write a Markdown page to this file.")] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML to this file.")] = None,
+    github: Annotated[bool, typer.Option("--github", help="Print annotations for GitHub.")] = False,
+    as_json: Json = False,
+    device: Device = "auto",
+) -> None:
+    """Measure again what a baseline holds; exit code 0: no regression, 1: a regression, 2: could not be checked."""
+    import time
+
+    started = time.monotonic()
+    from rich.console import Console
+
+    from hahbench.atomic import replacing
+    from hahbench.device import choose_device
+    from hahbench.progress import RunProgress
+    from hahbench.regress import render
+    from hahbench.regress.baseline import read_baseline
+    from hahbench.regress.budget import measure_within
+    from hahbench.regress.check import measure_whole, prepare_check
+    from hahbench.regress.compare import check_levels, compare
+    from hahbench.regress.expect import check_floors, read_floors
+    from hahbench.regress.report import Report
+    from hahbench.store import Store
+
+    check_levels(alpha, tolerance)
+    found = read_baseline(baseline)
+    floors = read_floors(expect or Path("pyproject.toml")) if expect or Path("pyproject.toml").is_file() else []
+    checked = prepare_check(found, model or (), data, device=choose_device(device), first_seed=seed)
+    if budget is None:
+        with RunProgress() as progress:
+            pairs = measure_whole(checked, checked.cells, Store(store), progress)
+    else:
+        pairs = measure_within(
+            checked,
+            Store(store),
+            # The rest is for starting up, and for looks that last longer than those before.
+            deadline=started + 0.9 * budget,
+            alpha=alpha,
+            tolerance=tolerance,
+            say=lambda line: print(line, file=sys.stderr),
+        )
+    comparisons = compare(pairs, alpha=alpha, tolerance=tolerance)
+    report = Report(
+        baseline=str(baseline),
+        comparisons=comparisons,
+        floors=check_floors(floors, comparisons),
+        alpha=alpha,
+        tolerance=tolerance,
+        seconds=time.monotonic() - started,
+    )
+    for path, text in ((markdown, render.markdown), (junit, render.junit)):
+        if path is not None:
+            try:
+                with replacing(path) as temporary:
+                    temporary.write_text(text(report), encoding="utf-8")
+            except OSError as error:
+                raise HahbenchError(f"{path}: cannot be written: {error.strerror}") from error
+    if as_json:
+        print(json.dumps(render.as_json(report), indent=2))
+    else:
+        console = Console()
+        for table in render.tables(report):
+            console.print(table)
+        print("\n".join(render.summary(report)))
+    if github:
+        # On standard error where JSON has standard output.
+        print("\n".join(render.github_annotations(report)), file=sys.stderr if as_json else sys.stdout)
+    raise typer.Exit(report.exit_code)
 
 
 @app.command("corrupt")
@@ -231,7 +386,7 @@ def corrupt(
         raise HahbenchError("corruption 'frost' needs --photographs FOLDER; 'frost_procedural' needs none")
     corruptions = [frost(photographs) if photographs and name == "frost" else CORRUPTIONS[name] for name in names]
     images = load_images(dataset, "test", data)
-    samples = images.images[: images.check_count(n or len(images))]
+    samples = images.images[: images.check_count(len(images) if n is None else n)]
     with CorruptionProgress(len(names)) as progress:
         paths = write_regenerated(
             out,
@@ -264,13 +419,13 @@ def train_model(
     """Train a model by its card's recipe; a training that was stopped goes on at its last epoch."""
     import dataclasses
 
-    from hahbench.catalog import models, read_card
+    from hahbench.catalog import find_model, read_card
     from hahbench.data import load_images
     from hahbench.device import choose_device
     from hahbench.progress import TrainingProgress
     from hahbench.training.trainer import train
 
-    card = read_card(Path(model)) if model.endswith(".toml") else models()[model]
+    card = read_card(Path(model)) if model.endswith(".toml") else find_model(model)
     if width is not None:
         card = dataclasses.replace(card, params={**card.params, "width": width})
     torch_device = choose_device(device)

@@ -27,3 +27,7 @@ class ModelError(HahbenchError):
 
 class StoreError(HahbenchError):
     """Results that cannot be read or written."""
+
+
+class BaselineError(HahbenchError):
+    """A baseline that cannot be made, read or compared with."""

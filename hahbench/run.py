@@ -19,17 +19,19 @@ import torch
 from torch import nn
 
 import hahbench
-from hahbench import measure
+from hahbench import exhibits, measure
 from hahbench.attacks import build_attack
-from hahbench.attacks.base import Attack
+from hahbench.attacks.base import Attack, Progress
 from hahbench.attacks.diagnostics import diagnose
 from hahbench.data import ImageSet
 from hahbench.device import device_name
 from hahbench.errors import HahbenchError
+from hahbench.models.conventions import PROBED, broken_conventions
 from hahbench.models.load import check_classifier, load_model, model_digest
 from hahbench.models.prepare import prepare
-from hahbench.outcome import Samples
-from hahbench.spec import AttackSpec, Cell, ModelCard, digest
+from hahbench.models.record import model_record
+from hahbench.outcome import EXAMPLE_COLUMNS, Candidates, Samples
+from hahbench.spec import AttackSpec, Cell, Exhibit, ExhibitKind, ModelCard, digest
 from hahbench.store import Store
 
 _FEWEST_TO_EXAMINE = 2
@@ -64,6 +66,9 @@ class Observer(Protocol):
     def finished(self, job: Job, outcomes: pd.DataFrame, seconds: float) -> None:
         """Called when a cell is in the store, with what the judge found."""
 
+    def exhibited(self, exhibit: Exhibit, seconds: float) -> None:
+        """Called when an exhibit is in the store."""
+
 
 def run(
     cards: Sequence[ModelCard],
@@ -76,6 +81,7 @@ def run(
     store: Store,
     device: torch.device,
     observer: Observer,
+    kinds_of_exhibits: Sequence[ExhibitKind] = (),
 ) -> list[Cell]:
     """Run every cell that the store does not hold.
 
@@ -92,6 +98,7 @@ def run(
         store: where outcomes are kept.
         device: where the models run.
         observer: is told how it goes.
+        kinds_of_exhibits: what to keep for figures, after the cells; exhibits are resumed like cells.
 
     Returns:
         All cells of the run, those found in the store included.
@@ -103,7 +110,9 @@ def run(
     _check_trained_on(cards, images, dataset_argument)
     samples = images.first(n)
     store.check_writable()
-    jobs = _plan(cards, attacks, images, samples, device)
+    jobs = plan(cards, attacks, images, samples, device)
+    for job in {job.cell.model: job for job in jobs}.values():
+        store.write_record(model_record(job.card, job.cell.model_digest))
     missing = [job for job in jobs if job.cell not in store]
     observer.planned(missing, len(jobs) - len(missing))
     facts = {
@@ -124,7 +133,7 @@ def run(
             continue
         observer.started(job)
         started = time.perf_counter()
-        outcomes = _attack_and_judge(job, samples_on_device, clean_pred, observer)
+        outcomes = attack_and_judge(job, samples_on_device, clean_pred, observer)
         seconds = time.perf_counter() - started
         found = {
             **facts,
@@ -135,7 +144,7 @@ def run(
             "worst_case": job.attack.worst_case,
             "verdict": "",
             "seconds": seconds,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "created": _now(),
         }
         # Before the diagnostics, so that what the attack found is not lost with them.
         store.write(job.cell, outcomes, found)
@@ -145,7 +154,17 @@ def run(
         if verdict not in ("", "ok"):
             observer.warned(job, verdict)
         observer.finished(job, outcomes, seconds)
+    for exhibit, job in _exhibits(jobs, kinds_of_exhibits):
+        if exhibit not in store:
+            started = time.perf_counter()
+            shown = _show(exhibit, job, samples_on_device, images.classes, store)
+            store.write_exhibit(exhibit, shown, _now())
+            observer.exhibited(exhibit, time.perf_counter() - started)
     return [job.cell for job in jobs]
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def check_cards(cards: Sequence[ModelCard], dataset_argument: str) -> None:
@@ -181,30 +200,38 @@ def _check_trained_on(cards: Sequence[ModelCard], images: ImageSet, dataset_argu
             )
 
 
-def _plan(
+def plan(
     cards: Sequence[ModelCard],
     attacks: Sequence[AttackSpec],
     images: ImageSet,
     samples: Samples,
     device: torch.device,
 ) -> list[Job]:
+    """The cells of a run, with the loaded models; one attack after the other, each on all models.
+
+    Raises:
+        HahbenchError: a model, an attack's parameters or a level is wrong.
+    """
     built = [(spec, build_attack(spec)) for spec in attacks]
     data_digest = digest(images.digest, len(samples))
     ready = []
     for card in cards:
-        model = load_model(card)
+        model = load_model(card, len(images.classes))
         identity = model_digest(card, model)
         model = model.to(device).requires_grad_(False)
         some = samples.images[:64].to(device)
         check_classifier(model, some[:2], len(images.classes), card.name)
         # Batches shrink to one image before an attack ends.
         check_classifier(model, some[:1], len(images.classes), card.name)
+        probes = images.first(min(len(images), PROBED)).to(device)
+        for sign in broken_conventions(model, probes.images, probes.labels):
+            warnings.warn(f"model {card.name!r} {sign}", stacklevel=2)
         with measure.full_float32():
             ready.append((card, identity, model, prepare(model, some)))
     jobs: dict[str, Job] = {}
     # One attack after the other, each on all models, so that corrupted images, the same for all, are made once.
     for spec, attack in built:
-        version = f"{type(attack).version}, judge {measure.VERSION}"
+        version = code_version(attack)
         for level, draw in itertools.product(spec.levels or (None,), range(spec.draws)):
             for card, identity, model, prepared in ready:
                 cell = Cell(card.name, identity, data_digest, spec, version, level, spec.seed + draw)
@@ -212,16 +239,24 @@ def _plan(
     return list(jobs.values())
 
 
-def _attack_and_judge(
-    job: Job, samples: Samples, clean_pred: dict[str, np.ndarray], observer: Observer
-) -> pd.DataFrame:
+def code_version(attack: Attack) -> str:
+    """Of the code that carries out and judges an attack; raised with what changes its results."""
+    return f"{type(attack).version}, judge {measure.VERSION}"
+
+
+def attack_and_judge(job: Job, samples: Samples, clean_pred: dict[str, np.ndarray], observer: Observer) -> pd.DataFrame:
+    """Outcomes of some samples; ``clean_pred`` keeps the predictions on them, by model, from one job to the next.
+
+    Raises:
+        HahbenchError: the attack or the model raises.
+    """
     cell = job.cell
     started = time.perf_counter()
     try:
-        with warnings.catch_warnings(record=True) as doubts, measure.full_float32(), _seeded(cell.seed, samples):
+        with warnings.catch_warnings(record=True) as doubts:
             warnings.simplefilter("always")
             progress = functools.partial(observer.progress, job)
-            candidates = job.attack(job.prepared, samples, cell.level, cell.seed, progress)
+            candidates = _candidates(job, samples, progress)
         for message in dict.fromkeys(str(doubt.message) for doubt in doubts):
             observer.warned(job, message)
         if cell.model not in clean_pred:
@@ -242,6 +277,45 @@ def _attack_and_judge(
         raise HahbenchError(
             f"model {cell.model!r} under attack {cell.attack.name!r}: {type(error).__name__}: {error}; "
             "the cells finished before are kept"
+        ) from error
+
+
+def _candidates(job: Job, samples: Samples, progress: Progress) -> Candidates:
+    with measure.full_float32(), _seeded(job.cell.seed, samples):
+        return job.attack(job.prepared, samples, job.cell.level, job.cell.seed, progress)
+
+
+def _exhibits(jobs: Sequence[Job], kinds: Sequence[ExhibitKind]) -> Iterator[tuple[Exhibit, Job]]:
+    """The exhibits of the kinds that were asked for, each with the job that it is of, or with any of its model."""
+    for kind, job in itertools.product(kinds, jobs):
+        cell, attack = job.cell, job.cell.attack
+        exhibit = Exhibit(kind, cell.model, cell.model_digest, cell.data_digest, exhibits.VERSION)
+        if kind == "activations":
+            yield exhibit, job
+        elif job.attack.worst_case and attack.norm and cell.level is None:
+            yield dataclasses.replace(exhibit, attack=attack.name, norm=attack.norm, cell=cell.key), job
+
+
+def _show(exhibit: Exhibit, job: Job, samples: Samples, classes: Sequence[str], store: Store) -> pd.DataFrame:
+    """What an exhibit shows; the cell that it is of is in the store."""
+    try:
+        if exhibit.kind == "activations":
+            with measure.full_float32():
+                return exhibits.activations(job.model, samples)
+        norm = job.cell.attack.norm
+        assert norm is not None
+        samples = samples[exhibits.most_fragile(store.read([job.cell])[1], norm)]
+        if not len(samples):
+            return pd.DataFrame(columns=list(EXAMPLE_COLUMNS))
+        # Instead of keeping the images of every cell: whichever samples are beside, the attack finds about the same.
+        candidates = _candidates(job, samples, lambda fraction, robust_accuracy: None)
+        outcomes = measure.judge(job.model, samples, candidates, norm=norm, epsilon=None, worst_case=True, seconds=0.0)
+        return exhibits.adversarial_examples(samples, candidates, outcomes, norm, classes)
+    except HahbenchError:
+        raise
+    except Exception as error:
+        raise HahbenchError(
+            f"model {exhibit.model!r}: {exhibit.kind}: {type(error).__name__}: {error}; the cells are kept"
         ) from error
 
 

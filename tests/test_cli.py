@@ -135,8 +135,10 @@ def test_run_then_report(run: Run, clean_suite: Path, tmp_path: Path) -> None:
     code, out, _ = run("report", "--store", tmp_path / "store", "--out", tmp_path / "out")
     assert code == 0
     written = [Path(line) for line in out.splitlines()]
-    names = {"leaderboard.md", "leaderboard.csv", "table1.md", "table1.csv", "scores.csv"}
-    assert {path.name for path in written} == names
+    boards = {f"leaderboard.{suffix}" for suffix in ("html", "md", "tex", "csv", "json")}
+    names = {*boards, "table1.md", "table1.tex", "table1.csv", "scores.csv", "figures.md"}
+    assert {path.name for path in written if path.parent.name != "models"} == names
+    assert [path.suffix for path in written if path.parent.name == "models"] == [".html"]
     assert all(path.is_file() for path in written)
 
 

@@ -20,7 +20,7 @@ from hahbench import catalog
 from hahbench.data import load_images
 from hahbench.models.vgg import vgg16
 from hahbench.run import Job, Observer, run
-from hahbench.spec import AttackSpec, Cell, ModelCard
+from hahbench.spec import AttackSpec, Cell, Exhibit, ModelCard
 from hahbench.store import Store
 
 MODEL = """
@@ -66,6 +66,7 @@ class Silent:
     def progress(self, job: Job, fraction: float, robust_accuracy: float) -> None: ...
     def warned(self, job: Job, message: str) -> None: ...
     def finished(self, job: Job, outcomes: pd.DataFrame, seconds: float) -> None: ...
+    def exhibited(self, exhibit: Exhibit, seconds: float) -> None: ...
 
 
 def test_runs_that_share_a_store_share_the_work(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""What came of a check."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from hahbench.regress.compare import Comparison
+from hahbench.regress.expect import FloorResult
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Verdicts and floors.
+
+    Attributes:
+        baseline: the name of the file.
+        comparisons: one for each cell of the baseline.
+        floors: one for each floor.
+        alpha: of the tests.
+        tolerance: of the drops.
+        seconds: that it took.
+    """
+
+    baseline: str
+    comparisons: Sequence[Comparison]
+    floors: Sequence[FloorResult]
+    alpha: float
+    tolerance: float
+    seconds: float
+
+    @property
+    def skipped(self) -> list[Comparison]:
+        """Those not compared on all samples."""
+        return [comparison for comparison in self.comparisons if comparison.n < comparison.baseline_n]
+
+    @property
+    def exit_code(self) -> int:
+        """1 where a cell is worse or a floor broken; 2 where nothing, or not what a floor asks for, was measured."""
+        if any(comparison.verdict == "worse" for comparison in self.comparisons):
+            return 1
+        if any(floor.n and not floor.held for floor in self.floors):
+            return 1
+        unchecked = any(not floor.n for floor in self.floors)
+        return 2 if unchecked or not any(comparison.n for comparison in self.comparisons) else 0

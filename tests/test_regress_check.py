@@ -1,0 +1,254 @@
+"""Baselines of real runs, checked again: as a user does it, on a network small enough for seconds."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from hahbench import cli
+from hahbench.data import load_images
+from hahbench.regress.baseline import read_baseline
+from hahbench.regress.sequential import attack_order
+from hahbench.store import Store
+
+Run = Callable[..., tuple[int, str, str]]
+
+SUITE = """
+dataset = "shapes"
+n = 40
+models = ["Standard"]
+attacks = ["clean", "noise.toml", "fmn.toml"]
+"""
+ATTACKS = {
+    "noise.toml": 'kind = "gaussian-noise"\nlevels = [0.05, 0.1]\ndraws = 2',
+    "fmn.toml": 'kind = "fmn"\nnorm = "linf"\n[params]\nsteps = 10',
+}
+OFF = 'base = "shapes/Standard"\nname = "shapes/Standard"\nloader = "broken:constant"\n'
+BROKEN = """
+import torch
+from hahbench.models.vgg import vgg16
+
+class Constant(torch.nn.Module):
+    def __init__(self, **params):
+        super().__init__()
+        self.network = vgg16(**params)
+
+    def forward(self, images):
+        return 0 * self.network(images) + torch.arange(10.0)
+
+    def load_state_dict(self, state, *args, **options):
+        return self.network.load_state_dict(state, *args, **options)
+
+    def state_dict(self, *args, **options):
+        return self.network.state_dict(*args, **options)
+
+def constant(**params):
+    return Constant(**params)
+"""
+
+
+def run_cli(*arguments: object) -> int:
+    before, sys.argv = sys.argv, ["hahbench", *map(str, arguments)]
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store, its baseline ``b.json``, and ``off.toml``, the same weights in a model that is broken."""
+    folder = tmp_path_factory.mktemp("project")
+    for name, text in {"suite.toml": SUITE, "off.toml": OFF, "broken.py": BROKEN, **ATTACKS}.items():
+        (folder / name).write_text(text)
+    assert run_cli("run", folder / "suite.toml", "--store", folder / "store") == 0
+    assert run_cli("baseline", "--store", folder / "store", "--out", folder / "b.json") == 0
+    return folder
+
+
+@pytest.fixture
+def run(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.chdir(project)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = run_cli(*arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_a_baseline_holds_what_the_store_holds(project: Path) -> None:
+    baseline = read_baseline(project / "b.json")
+    cells, outcomes = Store(project / "store").read()
+    assert (baseline.data.argument, baseline.data.n, set(baseline.models)) == ("shapes", 40, {"shapes/Standard"})
+    assert [(cell.attack.name, cell.level, cell.seeds) for cell in baseline.cells] == [
+        ("clean", None, (0,)),
+        ("fmn", None, (0,)),
+        ("noise", 0.05, (0, 1)),
+        ("noise", 0.1, (0, 1)),
+    ]
+    key = cells.query("attack == 'noise' and level == 0.1 and seed == 1")["key"].item()
+    part = outcomes[outcomes["key"] == key].sort_values("index")
+    assert baseline.cells[3].outcomes[1].tolist() == (part["adv_pred"] == part["label"]).tolist()
+    fmn = outcomes[outcomes["key"] == cells.query("attack == 'fmn'")["key"].item()].sort_values("index")
+    assert baseline.cells[1].outcomes[0].tolist() == pytest.approx(fmn["linf"].tolist(), rel=1e-6)
+
+
+def test_only_the_models_and_attacks_that_are_asked_for_are_taken(run: Run) -> None:
+    code, out, _ = run("baseline", "--store", "store", "--out", "few.json", "--attack", "clean")
+    assert code == 0
+    assert out == "few.json: 1 cells of 1 models, n = 40\n"
+    code, _, error = run("baseline", "--store", "store", "--out", "few.json", "--attack", "claen")
+    assert code == 2
+    assert "holds no attack 'claen'; did you mean 'clean'?" in error
+
+
+def test_the_same_models_are_the_same(run: Run, project: Path) -> None:
+    code, out, _ = run("check", "--baseline", "b.json", "--store", "fresh", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert [cell["verdict"] for cell in found["cells"]] == ["same"] * 4
+    assert all(cell["change"] == 0 for cell in found["cells"])
+    assert len(Store(project / "fresh").read()[0]) == 6
+
+
+def test_what_the_store_holds_is_not_run_again(run: Run) -> None:
+    code, _, error = run("check", "--baseline", "b.json", "--store", "store")
+    assert code == 0
+    assert "0 cells to run, 6 in the store already" in error
+
+
+def test_other_seeds_are_other_draws_of_the_same(run: Run) -> None:
+    code, out, _ = run("check", "--baseline", "b.json", "--store", "seeds", "--seed", 7, "--json")
+    cells = json.loads(out)["cells"]
+    assert code == 0
+    assert "worse" not in [cell["verdict"] for cell in cells]
+    assert any(cell["lost"] + cell["gained"] for cell in cells)
+    assert set(Store(Path("seeds")).read()[0]["seed"]) == {7, 8}
+
+
+@pytest.mark.parametrize("budget", [[], ["--budget", 60]])
+def test_a_planted_regression_is_caught_and_reported_everywhere(run: Run, budget: list[object]) -> None:
+    files = ["--markdown", "m.md", "--junit", "j.xml", "--github"]
+    code, out, _ = run("check", "--baseline", "b.json", "--model", "off.toml", "--store", "off", *files, *budget)
+    assert code == 1
+    assert "4 worse" in out
+    assert out.count("::error title=shapes/Standard is less robust::") == 4
+    assert Path("m.md").read_text().count(" worse ") == 4
+    assert ElementTree.parse("j.xml").getroot().get("failures") == "4"
+
+
+def test_within_a_budget_the_whole_of_a_cell_gives_the_same_as_without(run: Run) -> None:
+    code, out, said = run("check", "--baseline", "b.json", "--store", "unused", "--budget", 300, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert [(cell["verdict"], cell["n"]) for cell in found["cells"]] == [("same", 40)] * 4
+    assert "FMN" not in said
+    assert "fmn, median norm: 40 of 40 samples" in said
+    assert not Path("unused").exists()
+
+
+def test_a_budget_that_is_spent_skips_and_says_what(run: Run) -> None:
+    started = time.monotonic()
+    code, out, _ = run("check", "--baseline", "b.json", "--store", "unused", "--budget", 0.001)
+    assert code == 2
+    assert time.monotonic() - started < 30
+    assert "samples skipped: shapes/Standard, Clean: 40 of 40; " in out
+
+
+def test_a_broken_floor_is_a_regression(run: Run) -> None:
+    floor = '[[expect]]\nmodel = "Standard"\nattack = "noise"\nlevel = 0.1\nmin = {}\n'
+    for least, code, word in (("0.99", 1, "broken"), ("0.05", 0, "held")):
+        Path("floors.toml").write_text(floor.format(least))
+        found, out, _ = run("check", "--baseline", "b.json", "--store", "store", "--expect", "floors.toml")
+        assert found == code
+        assert word in out
+
+
+def retrained(folder: Path) -> str:
+    """A module of the shipped network whose weights a commit changed; its card and its name stayed."""
+    (folder / "mine.py").write_text(
+        "import pathlib, torch, hahbench\nfrom hahbench.models.vgg import vgg16\n"
+        "@hahbench.register_model('mine')\n"
+        "def mine():\n"
+        "    torch.manual_seed(int(pathlib.Path(__file__).with_name('seed').read_text()))\n"
+        "    return vgg16(width=0.02)\n"
+    )
+    return str(folder / "mine.py")
+
+
+def test_other_weights_under_the_same_name_are_refused_unless_they_are_what_is_checked(run: Run, project: Path) -> None:
+    mine = retrained(project)
+    (project / "seed").write_text("0")
+    (project / "clean.toml").write_text('dataset = "shapes"\nn = 8\nmodels = []\nattacks = ["clean"]')
+    assert run("run", "clean.toml", "--model", mine, "--store", "mine")[0] == 0
+    assert run("baseline", "--store", "mine", "--out", "mine.json")[0] == 0
+    assert run("check", "--baseline", "mine.json", "--store", "mine")[0] == 0
+    (project / "seed").write_text("1")
+    code, out, error = run("check", "--baseline", "mine.json", "--store", "mine")
+    assert (code, out) == (2, "")
+    assert len(error.splitlines()) == 1
+    assert "model 'mine' has other weights (" in error
+    assert f"'--model {mine}' compares them all the same" in error
+    code, out, _ = run("check", "--baseline", "mine.json", "--store", "mine", "--model", mine)
+    assert code in (0, 1)
+    assert "mine" in out
+    code, out, error = run("baseline", "--store", "mine", "--out", "mine.json", "--model", "mine", "--attack", "clean")
+    assert code == 0
+
+
+def other_data(text: str) -> str:
+    found = json.loads(text)
+    found["data"]["digest"] = "0" * 64
+    return resealed(found)
+
+
+def other_version(text: str) -> str:
+    found = json.loads(text)
+    found["attacks"]["fmn"]["version"] = "0, judge 0"
+    return resealed(found)
+
+
+def resealed(found: dict[str, object]) -> str:
+    from hahbench.spec import digest
+
+    cells = found.pop("cells")
+    found.pop("digest")
+    return json.dumps({**found, "cells": cells, "digest": digest(found, cells)})
+
+
+@pytest.mark.parametrize(
+    ("edit", "arguments", "message"),
+    [
+        (other_data, [], "the baseline is of the first 40 samples of 'shapes' (drawn), digest 00000000; 'shapes'"),
+        (other_version, [], "attack 'fmn' has version "),
+        (lambda text: text[:-200], [], "is no baseline, or truncated"),
+        (lambda text: text.replace('"schema": 1', '"schema": 9'), [], "has schema 9; this hahbench"),
+        (str, ["--model", "HaH"], "model 'shapes/HaH' is not in the baseline; did you mean 'shapes/Standard'"),
+        (str, ["--alpha", 2], "alpha = 2.0; allowed: a probability"),
+        (str, ["--expect", "nowhere.toml"], "nowhere.toml: cannot be read"),
+    ],
+)
+def test_what_cannot_be_checked_is_one_line_and_exit_code_2(
+    run: Run, project: Path, edit: Callable[[str], str], arguments: list[object], message: str
+) -> None:
+    (project / "edited.json").write_text(edit((project / "b.json").read_text()))
+    code, out, error = run("check", "--baseline", "edited.json", "--store", "store", *arguments)
+    assert (code, out) == (2, "")
+    assert len(error.splitlines()) == 1
+    assert message in error
+
+
+def test_the_order_of_attack_is_fixed_and_mixes_classes() -> None:
+    labels = load_images("shapes", "test", None).labels.numpy()
+    assert len(set(labels[attack_order(200)][:32])) >= 8
