@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import os
 import zlib
 
+import joblib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +19,8 @@ REGENERATED = f"CIFAR-10-C (regenerated), generator {VERSION}"
 
 # Few enough for what is computed to stay in the processor's cache.
 _CHUNK = 64
+# Below this many a process takes longer to start than to do its share.
+_FEWEST_TO_SHARE = 1000
 
 
 def corrupted(
@@ -47,22 +48,22 @@ def corrupted(
     """
     if not 0 <= seed < 2**64:
         raise DataError(f"seed {seed} is not allowed; allowed: 0 to 2**64 - 1")
-    out = np.empty_like(images)
+    # Processes, not threads: the draws and much of the arithmetic on small arrays hold Python's lock.
+    shares = joblib.cpu_count() if len(images) >= _FEWEST_TO_SHARE else 1
+    parts = joblib.Parallel(n_jobs=shares)(
+        joblib.delayed(_corrupted)(corruption, part, severity, indices, seed)
+        for part, indices in zip(np.array_split(images, shares), np.array_split(index, shares), strict=True)
+    )
+    return np.concatenate(parts)
 
-    def fill(start: int) -> None:
+
+def _corrupted(corruption: Corruption, images: Images, severity: int, index: NDArray[np.int64], seed: int) -> Images:
+    out = np.empty_like(images)
+    for start in range(0, len(images), _CHUNK):
         rows = slice(start, start + _CHUNK)
         name = corruption.__name__
         generators = [_generator(seed, int(i), name, severity) for i in index[rows]] if corruption.draws else None
         out[rows] = corruption(images[rows], severity, generators)
-
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        futures = [pool.submit(fill, start) for start in range(0, len(images), _CHUNK)]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
     return out
 
 
