@@ -87,9 +87,13 @@ def test_a_wrong_level_is_named_before_anything_is_run(
 def test_every_kind_says_its_version_and_passes() -> None:
     norms: dict[str, Norm] = {"autoattack": "linf", "carlini-wagner": "l2", "fmn": "l2", "pgd": "linf"}
     norms |= {f"{kind}-reference": norms[kind] for kind in ("autoattack", "fmn")}
-    levels = dict.fromkeys(("gaussian-noise", "autoattack", "autoattack-reference", "pgd"), (0.1,))
+    levels: dict[str, tuple[float, ...]] = dict.fromkeys(
+        ("gaussian-noise", "autoattack", "autoattack-reference", "pgd"), (0.1,)
+    )
+    levels |= dict.fromkeys(("corruption", "corruption-official"), (1.0,))
+    params = {"corruption": {"corruption": "fog"}, "corruption-official": {"corruption": "fog", "folder": "CIFAR-10-C"}}
     for kind in ATTACK_KINDS:
-        attack = build_attack(AttackSpec(kind, kind, norms.get(kind), levels.get(kind, ())))
-        assert attack.version[0].isdigit()
+        attack = build_attack(AttackSpec(kind, kind, norms.get(kind), levels.get(kind, ()), params.get(kind, {})))
+        assert attack.version
         assert attack.passes >= 1
         assert attack.worst_case == (kind in norms)
