@@ -25,6 +25,9 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 DataPath = Annotated[Path | None, typer.Option("--data", help="Folder that the data set is read from.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Photographs = Annotated[
+    Path | None, typer.Option("--photographs", help="Folder of the photographs that the original frost is made of.")
+]
 StoreFolder = Annotated[Path, typer.Option("--store", help="Folder of finished cells; a run resumes from it.")]
 
 
@@ -134,6 +137,7 @@ def run_suite(
         Literal["lanes", "reference"],
         typer.Option("--engine", help="Ours, or foolbox for FMN and pyautoattack for AutoAttack."),
     ] = "lanes",
+    photographs: Photographs = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -159,8 +163,10 @@ def run_suite(
     check_cards(cards, dataset_argument)
     torch_device = choose_device(device)
     images = load_images(dataset_argument, "test", data)
-    official = find_official([*([data] if data else []), cache_folder()]) if images.name.startswith("cifar10") else None
-    attacks = [on_source(spec, official) for spec in attacks]
+    official = None
+    if images.name in ("cifar10", "cifar10-jpeg") and any(spec.kind == "corruption" for spec in attacks):
+        official = find_official([*([data] if data else []), cache_folder()], images.labels.numpy())
+    attacks = [on_source(spec, official, photographs) for spec in attacks]
     folder = Store(store)
     with RunProgress() as progress:
         cells = run(
@@ -364,18 +370,15 @@ def corrupt(
     ] = None,
     n: Annotated[int | None, typer.Option("--n", help="Use the first n test samples; default: all.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the random draws.")] = 0,
-    photographs: Annotated[
-        Path | None, typer.Option("--photographs", help="Folder of the original's frost photographs; default: none.")
-    ] = None,
+    photographs: Photographs = None,
 ) -> None:
     """Write corrupted test images in the layout of CIFAR-10-C."""
-    import platform
+    import importlib.metadata
 
     import numpy as np
 
-    from hahbench import __version__
     from hahbench.corruptions import CORRUPTIONS
-    from hahbench.corruptions.weather import frost
+    from hahbench.corruptions.weather import frost, photographs_digest
     from hahbench.corruptions.write import write_regenerated
     from hahbench.data import load_images
     from hahbench.progress import CorruptionProgress
@@ -398,8 +401,11 @@ def corrupt(
                 "dataset": images.name,
                 "source": images.source,
                 "digest": images.digest,
-                "versions": f"hahbench {__version__}, numpy {np.__version__}, Python {platform.python_version()}",
+                **({"photographs": photographs_digest(photographs)} if "frost" in names and photographs else {}),
             },
+            versions=", ".join(
+                f"{name} {importlib.metadata.version(name)}" for name in ("hahbench", "numpy", "scipy", "pillow")
+            ),
             progress=progress.corruption,
         )
     for path in paths:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -43,12 +42,14 @@ SCORE_COLUMNS: dict[str, str] = {
     "high": "float64",
     "n": "int64",
     "draws": "int64",
+    "attack_version": "str",
     "verdict": "str",
 }
 """The columns of a score table. ``value`` has the 95 % interval [``low``, ``high``]; ``draws`` were pooled.
 
-``verdict`` is ``ok`` where nothing speaks against a robust accuracy or a minimum norm, else ``suspect:`` and why; empty
-where it was not examined.
+``attack_version`` is that of the code, and tells regenerated corruptions from the published files. ``verdict`` is
+``ok`` where nothing speaks against a robust accuracy or a minimum norm, else ``suspect:`` and why; empty where it was
+not examined.
 """
 
 _CARRIED_OUT = ["kind", "norm", "params", "attack_version"]
@@ -62,8 +63,9 @@ def scores(cells: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
     ``mean_norm``, in that norm; all others have ``accuracy``. Cells that differ in nothing but the seed are draws of
     one score. Of cells that share the seed too, such as those of an older version of the attack, the newest counts.
 
-    Corruptions at all five severities have their mean too, at level NaN, and so have the sets of corruptions that are
-    complete, from one source, under the names of ``CORRUPTION_SETS``. The metric ``relative_error`` is the error there
+    Corruptions at all five severities have their mean too, at level NaN. So have the sets of corruptions that are
+    complete, under the names of ``CORRUPTION_SETS``; they count attacks with the shipped names alone, all of one
+    source. The metric ``relative_error`` is the error there
     over that of ``BASELINE``, averaged over the corruptions.
 
     Args:
@@ -80,6 +82,7 @@ def scores(cells: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
     for measured, part in labelled_outcomes.groupby(_MEASURED, dropna=False):
         facts = dict(zip(_MEASURED, measured, strict=True))
         facts |= {"dataset": part["dataset"].iloc[0], "draws": part["seed"].nunique()}
+        facts["attack_version"] = part["attack_version"].iloc[0]
         # Of several draws the one that raises doubts counts: "suspect" sorts after "ok" and "".
         facts["verdict"] = part["verdict"].max()
         if _is_minimum_norm(part):
@@ -101,7 +104,6 @@ def newest_cells(cells: pd.DataFrame) -> pd.DataFrame:
 def _corruption_means(cells: pd.DataFrame, outcomes: pd.DataFrame) -> Iterator[dict[str, object]]:
     """The rows of ``scores`` that are means over severities and over corruptions."""
     cells = cells[cells["kind"].str.startswith("corruption")]
-    cells = cells.assign(corruption=[json.loads(params).get("corruption", "") for params in cells["params"]])
     outcomes = outcomes.loc[outcomes["key"].isin(cells["key"]), ["key", "index", "label", "adv_pred"]]
     wrong = {
         str(key): (part["adv_pred"] != part["label"]).set_axis(part["index"]) for key, part in outcomes.groupby("key")
@@ -112,40 +114,46 @@ def _corruption_means(cells: pd.DataFrame, outcomes: pd.DataFrame) -> Iterator[d
         for _, part in on_images.groupby(["model", "model_digest"]):
             errors = _errors(part, wrong)
             first = part.iloc[0]
-            facts = {name: first[name] for name in ("dataset", "data_digest", "model", "model_digest")}
+            facts = {
+                name: first[name] for name in ("dataset", "data_digest", "model", "model_digest", "attack_version")
+            }
             facts |= {"level": np.nan, "draws": part["seed"].nunique(), "verdict": ""}
-            names = dict(zip(part["corruption"], part["attack"], strict=True))
-            for corruption in map(str, errors.columns):
-                right = mean_accuracy(1 - errors[corruption].to_numpy())
-                yield facts | {"attack": names[corruption], **_score("accuracy", right)}
+            for attack in map(str, errors.columns):
+                yield facts | {"attack": attack, **_score("accuracy", accuracy(1 - errors[attack].to_numpy()))}
             for name, wanted in _complete_sets(set(map(str, errors.columns))):
-                right = mean_accuracy(1 - errors[wanted].mean(axis=1).to_numpy())
-                yield facts | {"attack": name, **_score("accuracy", right)}
+                right = 1 - errors[wanted].mean(axis=1).to_numpy()
+                yield facts | {"attack": name, **_score("accuracy", accuracy(right))}
                 if baseline is not None and set(wanted) <= set(baseline.columns) and baseline[wanted].any().all():
                     relative = relative_error(errors[wanted].to_numpy(), baseline[wanted].to_numpy())
                     yield facts | {"attack": name, **_score("relative_error", relative)}
 
 
 def _errors(cells: pd.DataFrame, wrong: Mapping[str, pd.Series]) -> pd.DataFrame:
-    """A row per sample, a column per corruption that was run at all severities: the mean error over them."""
+    """A row per sample, a column per attack that was run at all severities: the mean error over them."""
     return pd.DataFrame(
         {
-            corruption: pd.concat([wrong[key] for key in part["key"]], axis=1).mean(axis=1)
-            for corruption, part in cells.groupby("corruption")
+            attack: pd.concat([wrong[key] for key in part["key"]], axis=1).mean(axis=1)
+            for attack, part in cells.groupby("attack")
             if part["level"].nunique() == len(SEVERITIES)
         }
     )
 
 
 def _complete_sets(measured: set[str]) -> Iterator[tuple[str, list[str]]]:
-    for name, wanted in CORRUPTION_SETS.items():
-        others = [corruption for corruption in wanted if corruption != "frost"]
+    for name, corruptions in CORRUPTION_SETS.items():
+        wanted = [corruption_attack(corruption) for corruption in corruptions]
+        others = [attack for attack in wanted if attack != corruption_attack("frost")]
         if measured >= set(wanted):
-            yield name, list(wanted)
+            yield name, wanted
         elif measured >= set(others):
             yield name + WITHOUT_FROST, others
-            if "frost_procedural" in measured:
-                yield name + PROCEDURAL_FROST, [*others, "frost_procedural"]
+            if corruption_attack("frost_procedural") in measured:
+                yield name + PROCEDURAL_FROST, [*others, corruption_attack("frost_procedural")]
+
+
+def corruption_attack(corruption: str) -> str:
+    """The name of the attack that averages over corruptions count: ``corruption-zoom-blur`` for ``zoom_blur``."""
+    return f"corruption-{corruption.replace('_', '-')}"
 
 
 def _score(metric: str, values: tuple[float, float, float, int]) -> dict[str, object]:
@@ -166,19 +174,6 @@ def relative_error(errors: np.ndarray, baseline: np.ndarray) -> tuple[float, flo
     influence = ((errors - ratios * baseline) / baseline.mean(axis=0)).mean(axis=1)
     _, low, high, n = _mean(influence + ratios.mean())
     return float(ratios.mean()), low, high, n
-
-
-def mean_accuracy(right: np.ndarray) -> tuple[float, float, float, int]:
-    """Accuracy over several perturbations and its t interval over the samples, cut at 0 and 1.
-
-    Args:
-        right: (N,) in [0, 1], the fraction of the perturbations under which each sample was classified correctly.
-
-    Returns:
-        Value, low, high and N; the interval is [0, 1] when N = 1.
-    """
-    value, low, high, n = _mean(right)
-    return value, low, min(high, 1.0), n
 
 
 def _is_minimum_norm(part: pd.DataFrame) -> bool:
@@ -231,11 +226,12 @@ def accuracy(right: np.ndarray) -> tuple[float, float, float, int]:
     """Accuracy and its Wilson interval.
 
     Args:
-        right: (N,) in [0, 1], the fraction of each sample's draws that were classified correctly.
+        right: (N,) in [0, 1], the fraction of each sample's draws, severities or corruptions that were classified
+            correctly.
 
     Returns:
-        Value, low, high and N. The interval is that of N samples drawn once; with several draws it is conservative,
-        because averaging over draws can only lower a sample's variance.
+        Value, low, high and N. The interval is that of N samples asked once; with several draws it is conservative,
+        because averaging can only lower a sample's variance.
     """
     value, n = float(right.mean()), len(right)
     low, high = proportion_confint(value * n, n, alpha=1 - CONFIDENCE, method="wilson")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from hahbench.attacks import build_attack
@@ -58,21 +59,38 @@ def test_the_images_kept_for_the_next_model_are_those_of_the_same_cell_alone() -
     assert not torch.equal(attack(attacks()["corruption-snow"], samples, 1), first)
 
 
-def test_published_files_are_preferred_and_give_the_cell_another_version() -> None:
-    official = on_source(FOG, Path("CIFAR-10-C"))
+def test_published_files_are_preferred_and_give_the_cell_another_version(tmp_path: Path) -> None:
+    assert on_source(FOG, tmp_path) == FOG
+    (tmp_path / "fog.npy").touch()
+    official = on_source(FOG, tmp_path)
     assert official.name == FOG.name
-    assert official.params == {"corruption": "fog", "folder": "CIFAR-10-C"}
+    assert official.params == {"corruption": "fog", "folder": str(tmp_path)}
     assert build_attack(official).version == "CIFAR-10-C, published files"
     assert build_attack(on_source(FOG, None)).version == "CIFAR-10-C (regenerated), generator 1"
 
 
-def test_frost_without_photographs_has_another_name() -> None:
+def test_frost_of_photographs_keeps_its_name_and_their_digest(tmp_path: Path) -> None:
+    with pytest.raises(HahbenchError, match=r"frost1\.png: cannot read this photograph of frost: No such file"):
+        on_source(FROST, None, tmp_path)
+    digests = set()
+    for colour in (0, 200):
+        for name in ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg"):
+            Image.new("RGB", (200, 200), (colour, colour, colour)).save(tmp_path / name)
+        spec = on_source(FROST, None, tmp_path)
+        assert spec.name == "corruption-frost"
+        digests.add(spec.params["photographs_digest"])
+        build_attack(spec)
+    assert len(digests) == 2
+    assert on_source(FOG, None, tmp_path) == FOG
+    assert float(attack(spec, shapes(2), 5).min()) >= 0.45 * 200 / 255 - 1 / 255
+
+
+def test_frost_without_photographs_has_another_name(tmp_path: Path) -> None:
     spec = on_source(FROST, None)
     assert spec.name == "corruption-frost-procedural"
     assert spec.params == {"corruption": "frost_procedural"}
-    assert on_source(FROST, Path("CIFAR-10-C")).name == "corruption-frost"
-    photographs = AttackSpec("own", "corruption", levels=(1,), params={"corruption": "frost", "photographs": "folder"})
-    assert on_source(photographs, Path("CIFAR-10-C")) == photographs
+    (tmp_path / "frost.npy").touch()
+    assert on_source(FROST, tmp_path).name == "corruption-frost"
 
 
 def test_other_attacks_are_left_alone() -> None:
@@ -84,7 +102,7 @@ def test_other_attacks_are_left_alone() -> None:
     ("params", "levels", "message"),
     [
         ({"corruption": "fogg"}, (1,), "corruption = 'fogg' is not allowed; did you mean 'fog'"),
-        ({"corruption": "frost"}, (1,), "corruption 'frost' needs photographs = 'FOLDER', or the official files"),
+        ({"corruption": "frost"}, (1,), "corruption 'frost' needs --photographs FOLDER or the published files"),
         ({"corruption": "fog", "photographs": "x"}, (1,), "only 'frost' takes them"),
         ({"corruption": "fog"}, (6,), "level = 6 is not allowed; each of the levels must be a severity, 1 to 5"),
         ({"corruption": "fog"}, (1.5,), "level = 1.5 is not allowed"),

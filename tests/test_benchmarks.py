@@ -13,11 +13,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks import attacks
+from benchmarks import attacks, corruptions
 from benchmarks.cost import cost_of
 from benchmarks.libraries import LIBRARIES, Task
 from hahbench.attacks import build_attack
 from hahbench.catalog import models, read_attack
+from hahbench.corruptions import CORRUPTIONS
 from hahbench.data import load_images
 from hahbench.models.load import load_model
 from hahbench.models.prepare import prepare
@@ -171,3 +172,13 @@ def test_rows_are_not_appended_below_other_columns(
     (tmp_path / "attacks.csv").write_text("model,seconds\n")
     assert call(monkeypatch, "--attack", apgd, "--n", 2, "--out", tmp_path) == 2
     assert "its columns are not those of this benchmark; move the file away" in capsys.readouterr().err
+
+
+def test_the_corruptions_are_timed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["corruptions", "--n", "8"])
+    with pytest.raises(SystemExit) as stop:
+        corruptions.main()
+    assert stop.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.startswith("| ")]) == 1 + len(list(CORRUPTIONS)) + 1
+    assert "8 images of shapes at 5 severities" in lines[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import resource
 import subprocess
@@ -15,7 +16,9 @@ import pytest
 
 from hahbench import cli
 from hahbench.catalog import models
+from hahbench.corruptions.official import MD5
 from hahbench.data import DATASETS
+from hahbench.data.cifar10 import CLASSES
 from hahbench.store import Store
 
 Run = Callable[..., tuple[int, str, str]]
@@ -167,6 +170,34 @@ def test_corrupt_says_what_is_wrong(run: Run, tmp_path: Path, arguments: list[ob
     assert code == 2
     assert out == ""
     assert message in error.splitlines()[-1]
+
+
+def test_published_files_beside_the_data_are_read_and_named(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in CLASSES:
+        (tmp_path / name).mkdir()
+        PIL.Image.new("RGB", (32, 32)).save(tmp_path / name / "0.png")
+    published = tmp_path / "CIFAR-10-C"
+    published.mkdir()
+    np.save(published / "labels.npy", np.tile(np.arange(10_000) % 10, 5).astype(np.uint8))
+    np.save(published / "fog.npy", np.zeros((50_000, 32, 32, 3), np.uint8))
+    for name in ("labels", "fog"):
+        content = (published / f"{name}.npy").read_bytes()
+        monkeypatch.setitem(MD5, name, hashlib.md5(content, usedforsecurity=False).hexdigest())
+    suite = write(
+        tmp_path / "few.toml",
+        'dataset = "cifar10"\nn = 10\nmodels = []\nattacks = ["corruption-fog", "corruption-contrast"]',
+    )
+    model = register(tmp_path / "net.py", "return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10))")
+    arguments = ["--model", model, "--data", tmp_path, "--store", tmp_path / "store", "--json"]
+    code, out, error = run("run", suite, *arguments)
+    assert code == 0, error
+    sources = {(score["attack"], score["attack_version"].partition(", judge")[0]) for score in json.loads(out)}
+    assert sources == {
+        ("corruption-fog", "CIFAR-10-C, published files"),
+        ("corruption-contrast", "CIFAR-10-C (regenerated), generator 1"),
+    }
 
 
 def test_a_run_of_corruptions_makes_table2_and_says_where_the_images_came_from(run: Run, tmp_path: Path) -> None:

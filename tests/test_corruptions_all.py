@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -89,7 +91,7 @@ def test_without_a_generator_it_is_refused_or_never_draws(corruption: Corruption
         ([[0]], 1, 2, "not list"),
         (synthetic_images(2), 0, 2, "severity 0 is not allowed; allowed: 1 to 5"),
         (synthetic_images(2), 6, 2, "severity 6 is not allowed"),
-        (synthetic_images(2), 1.5, 2, "severity 1.5 is not allowed"),
+        (synthetic_images(2), 3.0, 2, "severity 3.0 is not allowed"),
     ],
 )
 def test_what_it_cannot_corrupt_is_said_in_one_line(
@@ -97,6 +99,12 @@ def test_what_it_cannot_corrupt_is_said_in_one_line(
 ) -> None:
     with pytest.raises(DataError, match=rf"corruption '{corruption.__name__}': .*{message}"):
         corruption(images, severity, [np.random.RandomState(i) for i in range(generators)])
+
+
+@pytest.mark.parametrize("generator", [np.random.default_rng(0), [np.random.default_rng(0)] * 2, 0])
+def test_numpy_s_other_generator_is_refused(generator: Any) -> None:
+    with pytest.raises(DataError, match=r"generator .* is not allowed; allowed: a numpy.random.RandomState"):
+        CORRUPTIONS["fog"](synthetic_images(2), 1, generator)
 
 
 def test_a_generator_for_each_image_or_one_for_all() -> None:

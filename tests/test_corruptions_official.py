@@ -52,9 +52,22 @@ def test_images_are_those_of_the_severity_and_the_index(folder: Path) -> None:
 
 
 def test_a_folder_is_found_by_its_name_and_labels(folder: Path, tmp_path: Path) -> None:
-    assert find_official([tmp_path / "elsewhere", tmp_path]) == folder
+    labels = np.arange(100) % 10
+    assert find_official([tmp_path / "elsewhere", tmp_path], labels) == folder
+    with pytest.warns(UserWarning, match="100 of 100 labels are not those .*; corruptions are regenerated"):
+        assert find_official([tmp_path], labels + 1) is None
+    np.save(folder / "labels.npy", np.zeros(35, np.uint8))
+    with pytest.warns(UserWarning, match=r"must be uint8 of shape \(50000,\), .*; corruptions are regenerated"):
+        assert find_official([tmp_path], labels) is None
     (folder / "labels.npy").unlink()
-    assert find_official([tmp_path]) is None
+    assert find_official([tmp_path], labels) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"\x93NUMPY\x01\x00v\x00{'descr' (", b"text"])
+def test_a_damaged_header_is_named_with_its_file(folder: Path, content: bytes) -> None:
+    (folder / "fog.npy").write_bytes(content)
+    with pytest.raises(DataError, match=r"fog\.npy: is truncated or no \.npy file"):
+        read(folder)
 
 
 def test_a_truncated_file_is_refused(folder: Path) -> None:

@@ -12,13 +12,15 @@ import pytest
 from scipy import stats
 
 from hahbench.corruptions import BENCHMARK, OFFICIAL, PAPER
-from hahbench.metrics import PROCEDURAL_FROST, WITHOUT_FROST, relative_error, scores
+from hahbench.metrics import PROCEDURAL_FROST, WITHOUT_FROST, corruption_attack, relative_error, scores
 from hahbench.outcome import outcome_frame
 
 REGENERATED = "CIFAR-10-C (regenerated)"
 
 
-def run(model: str, right: dict[tuple[str, int], list[bool]], source: str = REGENERATED) -> pd.DataFrame:
+def run(
+    model: str, right: dict[tuple[str, int], list[bool]], source: str = REGENERATED, attack: str = "", seed: int = 0
+) -> pd.DataFrame:
     """Cells and outcomes in one frame: a corruption at a severity, and which samples it left right."""
     n = len(next(iter(right.values())))
     parts = []
@@ -29,14 +31,14 @@ def run(model: str, right: dict[tuple[str, int], list[bool]], source: str = REGE
         ones = np.ones(n)
         frame = outcome_frame(index=np.arange(n), label=ones, clean_pred=ones, adv_pred=np.array(kept), **norms, **told)
         cell = {
-            "key": f"{model} {corruption} {severity}",
+            "key": f"{model} {attack} {corruption} {severity}",
             "dataset": "dots",
             "data_digest": "d",
             "model": model,
             "model_digest": model,
-            "attack": f"corruption-{corruption}",
+            "attack": attack or corruption_attack(corruption),
             "level": float(severity),
-            "seed": 0,
+            "seed": seed,
             "kind": "corruption",
             "norm": "",
             "params": json.dumps({"corruption": corruption}),
@@ -73,10 +75,15 @@ def test_the_mean_over_five_severities_with_its_interval_over_the_samples() -> N
     row = scored(run("m", kept)).query("level.isna()").iloc[0]
     right = np.array([1, 0.2, 0.6, 0])
     assert row["attack"] == "corruption-fog"
-    assert row["value"] == pytest.approx(0.45)
-    half = stats.t.ppf(0.975, 3) * right.std(ddof=1) / 2
-    assert row["low"] == max(0, 0.45 - half)
-    assert row["high"] == pytest.approx(min(1, 0.45 + half))
+    assert row["value"] == pytest.approx(right.mean())
+    interval = stats.binomtest(9, 20).proportion_ci(method="wilson")
+    assert row["low"] < interval.low
+    assert row["high"] > interval.high
+    # Wilson's formula for 1.8 out of 4 samples.
+    z, p, n = stats.norm.isf(0.025), 0.45, 4
+    middle, half = (p + z**2 / (2 * n)), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    assert row["low"] == pytest.approx((middle - half) / (1 + z**2 / n))
+    assert row["high"] == pytest.approx((middle + half) / (1 + z**2 / n))
     assert row["n"] == 4
 
 
@@ -85,6 +92,26 @@ def test_a_corruption_that_lacks_a_severity_has_no_mean() -> None:
     frame = scored(run("m", kept))
     assert len(frame) == 4
     assert frame["level"].notna().all()
+
+
+def test_another_attack_with_the_same_corruption_is_not_mixed_in() -> None:
+    frame = scored(
+        run("m", constant(PAPER, [True, True])), run("m", {("fog", 5): [False, False]}, attack="my-fog", seed=7)
+    )
+    assert value(frame, "m", "corruption-fog") == 1
+    assert value(frame, "m", "corruptions-paper") == 1
+    assert frame.query("attack == 'my-fog'")["level"].tolist() == [5]
+
+
+def test_a_baseline_that_never_errs_gives_no_relative_error() -> None:
+    frame = scored(run("Standard", constant(PAPER, [True, True])), run("m", constant(PAPER, [True, False])))
+    assert value(frame, "m", "corruptions-paper") == 0.5
+    assert "relative_error" not in set(frame["metric"])
+
+
+def test_scores_say_where_the_images_came_from() -> None:
+    frame = scored(run("m", constant(["fog"], [True, False]), "CIFAR-10-C, published files"))
+    assert set(frame["attack_version"]) == {"CIFAR-10-C, published files"}
 
 
 def test_the_sets_of_16_15_and_19_corruptions() -> None:

@@ -54,7 +54,8 @@ TABLE1_PAGE = f"""\
 
 - Data: cifar10-jpeg (JPEG copy), the first 10 test samples, digest dddddddd.
 - Seeds: 0.
-- Accuracies in percent, draws averaged; in brackets Wilson's 95 % interval over the samples.
+- Accuracies in percent, draws and severities averaged; in brackets Wilson's 95 % interval over the samples, which is \
+conservative for averages.
 - After "paper": M. Cekic, C. Bakiskan and U. Madhow, Layerwise Hebbian/anti-Hebbian (HaH) Learning In Deep Networks: \
 A Neuro-inspired Approach To Robustness, 2022. Its networks are VGG-16 of full width, 14.7 million parameters, trained \
 for 100 epochs. In brackets ours less the paper's, in percentage points.

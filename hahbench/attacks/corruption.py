@@ -16,7 +16,7 @@ from hahbench.attacks.base import Progress
 from hahbench.corruptions import CORRUPTIONS, OFFICIAL, SEVERITIES, Images
 from hahbench.corruptions.generate import REGENERATED, corrupted
 from hahbench.corruptions.official import read_official
-from hahbench.corruptions.weather import frost
+from hahbench.corruptions.weather import frost, photographs_digest
 from hahbench.errors import HahbenchError
 from hahbench.outcome import Candidates, Samples
 from hahbench.registry import suggest
@@ -28,21 +28,29 @@ _Source: TypeAlias = Callable[[Images, NDArray[np.int64]], Images]
 """Called with the clean images and their indices; gives the corrupted ones."""
 
 
-def on_source(spec: AttackSpec, official: Path | None) -> AttackSpec:
+def on_source(spec: AttackSpec, official: Path | None, photographs: Path | None = None) -> AttackSpec:
     """The same corruption from the best source there is; other attacks as they are.
 
     Args:
         spec: what is asked for.
         official: the folder of the published files; None where there is none.
+        photographs: the folder of the photographs that ``frost`` is made of; None where there is none.
 
     Returns:
-        A spec that reads the published files where there are some. Without them and without photographs, ``frost``
-        becomes ``frost_procedural``, and the spec's name says so.
+        A spec that reads the published file where there is one. Without it and without photographs, ``frost`` becomes
+        ``frost_procedural``, and the spec's name says so. Photographs come with their digest, for the cell's key.
+
+    Raises:
+        DataError: a photograph is missing or cannot be read.
     """
-    if spec.kind != "corruption" or spec.params.get("photographs"):
+    if spec.kind != "corruption":
         return spec
     name = spec.params.get("corruption")
-    if official is not None and name in OFFICIAL:
+    folder = spec.params.get("photographs") or (photographs if name == "frost" else None)
+    if folder:
+        told = {"photographs": str(folder), "photographs_digest": photographs_digest(Path(folder))}
+        return dataclasses.replace(spec, params={**spec.params, **told})
+    if official is not None and name in OFFICIAL and (official / f"{name}.npy").is_file():
         return dataclasses.replace(spec, kind="corruption-official", params={**spec.params, "folder": str(official)})
     if name == "frost":
         params = {**spec.params, "corruption": "frost_procedural"}
@@ -57,10 +65,12 @@ class RegeneratedCorruption:
     Attributes:
         corruption: its name, such as ``fog``; ``frost`` needs photographs.
         photographs: the folder of the frost photographs of the original program, for ``frost`` alone.
+        photographs_digest: of the photographs; a run fills it in, so that other photographs make another cell.
     """
 
     corruption: str
     photographs: str = ""
+    photographs_digest: str = ""
 
     version: ClassVar[str] = REGENERATED
     worst_case: ClassVar[bool] = False
@@ -71,7 +81,7 @@ class RegeneratedCorruption:
             raise HahbenchError(f"photographs = {self.photographs!r} is not allowed; only 'frost' takes them")
         if self.corruption == "frost" and not self.photographs:
             raise HahbenchError(
-                "corruption 'frost' needs photographs = 'FOLDER', or the official files; 'frost_procedural' needs none"
+                "corruption 'frost' needs --photographs FOLDER or the published files; 'frost_procedural' needs neither"
             )
         if self.corruption != "frost" and self.corruption not in CORRUPTIONS:
             raise HahbenchError(f"corruption = {self.corruption!r} is not allowed; {suggest(self.corruption, _NAMES)}")

@@ -71,6 +71,11 @@ def random(corrupt: Callable[[Images, int, Sequence[Generator]], Images]) -> Cor
         if generator is None:
             raise DataError(f"corruption {corrupt.__name__!r} draws random numbers; give it a numpy.random.RandomState")
         generators = [generator] * len(images) if isinstance(generator, Generator) else generator
+        if not isinstance(generators, Sequence) or not all(isinstance(each, Generator) for each in generators):
+            raise DataError(
+                f"corruption {corrupt.__name__!r}: generator {generator!r} is not allowed; allowed: a "
+                "numpy.random.RandomState, or one for each image"
+            )
         if len(generators) != len(images):
             raise DataError(
                 f"corruption {corrupt.__name__!r}: {len(generators)} generators for {len(images)} images; allowed: one "
@@ -102,5 +107,5 @@ def _check(name: str, images: Images, severity: int) -> None:
     ):
         given = f"{images.dtype} of shape {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
         raise DataError(f"corruption {name!r}: images must be uint8 of shape (N, H, W, 3), not {given}")
-    if severity not in SEVERITIES:
+    if type(severity) is not int or severity not in SEVERITIES:
         raise DataError(f"corruption {name!r}: severity {severity!r} is not allowed; allowed: 1 to 5")

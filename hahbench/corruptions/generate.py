@@ -46,8 +46,7 @@ def corrupted(
     Raises:
         DataError: an argument is not as said above, or the corruption does not allow images of this size.
     """
-    if not 0 <= seed < 2**64:
-        raise DataError(f"seed {seed} is not allowed; allowed: 0 to 2**64 - 1")
+    check_seed(seed)
     # Processes, not threads: the draws and much of the arithmetic on small arrays hold Python's lock.
     shares = joblib.cpu_count() if len(images) >= _FEWEST_TO_SHARE else 1
     parts = joblib.Parallel(n_jobs=shares)(
@@ -55,6 +54,16 @@ def corrupted(
         for part, indices in zip(np.array_split(images, shares), np.array_split(index, shares), strict=True)
     )
     return np.concatenate(parts)
+
+
+def check_seed(seed: int) -> None:
+    """Check a seed.
+
+    Raises:
+        DataError: it is negative, or too large for the generator.
+    """
+    if not 0 <= seed < 2**64:
+        raise DataError(f"seed {seed} is not allowed; allowed: 0 to 2**64 - 1")
 
 
 def _corrupted(corruption: Corruption, images: Images, severity: int, index: NDArray[np.int64], seed: int) -> Images:

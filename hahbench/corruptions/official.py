@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -44,9 +45,25 @@ MD5 = {
 """Published, by file name without ``.npy``."""
 
 
-def find_official(folders: Iterable[Path]) -> Path | None:
-    """The first ``CIFAR-10-C`` in one of ``folders`` that holds the labels of a data set; None where there is none."""
-    return next((folder / FOLDER for folder in folders if (folder / FOLDER / "labels.npy").is_file()), None)
+def find_official(folders: Iterable[Path], labels: NDArray[np.int64]) -> Path | None:
+    """The first ``CIFAR-10-C`` in one of ``folders`` that holds the published labels; None where there is none.
+
+    Args:
+        folders: where to look.
+        labels: (N,), of the first N test images.
+
+    Warns:
+        UserWarning: a folder of this name holds something else, or other labels.
+    """
+    for folder in folders:
+        if (folder / FOLDER / "labels.npy").exists():
+            try:
+                _check_labels(folder / FOLDER, np.arange(len(labels)), labels)
+            except DataError as error:
+                warnings.warn(f"{error}; corruptions are regenerated", stacklevel=2)
+            else:
+                return folder / FOLDER
+    return None
 
 
 def read_official(
@@ -69,6 +86,12 @@ def read_official(
     """
     if len(index) and not 0 <= index.min() <= index.max() < _IMAGES:
         raise DataError(f"{folder}: has {_IMAGES} images a severity; image {index.max()} is asked for")
+    _check_labels(folder, index, labels)
+    images: Images = _checked(folder / f"{name}.npy")[(severity - 1) * _IMAGES + index]
+    return images
+
+
+def _check_labels(folder: Path, index: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
     theirs = _checked(folder / "labels.npy")[index]
     if (wrong := np.flatnonzero(theirs != labels)).size:
         first = wrong[0]
@@ -76,8 +99,6 @@ def read_official(
             f"{folder / 'labels.npy'}: {len(wrong)} of {len(index)} labels are not those of the data set, whose images "
             f"stand in another order; the first is image {index[first]}: {theirs[first]}, not {labels[first]}"
         )
-    images: Images = _checked(folder / f"{name}.npy")[(severity - 1) * _IMAGES + index]
-    return images
 
 
 def _checked(path: Path) -> NDArray[np.uint8]:
@@ -93,8 +114,8 @@ def _checked_at(path: Path, size: int, modified: int) -> NDArray[np.uint8]:
     """The array in a file, whose size and time of modification make it another file when they change."""
     shape = _SHAPES.get(path.stem, _SHAPE)
     try:
-        array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        array: NDArray[np.uint8] = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # What a damaged header makes numpy raise is of many types.
         raise DataError(f"{path}: is truncated or no .npy file: {one_line(error)}") from error
     if array.dtype != np.uint8 or array.shape != shape:
         raise DataError(f"{path}: must be uint8 of shape {shape}, not {array.dtype} of shape {array.shape}")

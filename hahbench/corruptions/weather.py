@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -106,7 +107,7 @@ def frost(photographs: Path) -> Corruption:
         for layer, name in zip(layers, _PHOTOGRAPHS, strict=True):
             if layer.shape[0] <= height or layer.shape[1] <= width:
                 raise DataError(
-                    f"{photographs / name}: covers less than {layer.shape[0]}x{layer.shape[1]} pixels; allowed for "
+                    f"{photographs / name}: covers at most {layer.shape[0]}x{layer.shape[1]} pixels; allowed for "
                     f"images of {height}x{width} pixels: photographs more than five times as high and as wide"
                 )
         crops = np.empty_like(images)
@@ -118,6 +119,21 @@ def frost(photographs: Path) -> Corruption:
         return _frosted(images, crops, severity)
 
     return frost
+
+
+def photographs_digest(folder: Path) -> str:
+    """SHA-256, as 64 hexadecimal digits, of the photographs that ``frost`` reads.
+
+    Raises:
+        DataError: one of them is missing or cannot be read.
+    """
+    sha256 = hashlib.sha256()
+    for name in _PHOTOGRAPHS:
+        try:
+            sha256.update((folder / name).read_bytes())
+        except OSError as error:
+            raise DataError(f"{folder / name}: cannot read this photograph of frost: {error.strerror}") from error
+    return sha256.hexdigest()
 
 
 @random

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from hahbench.atomic import replacing
 from hahbench.corruptions.base import SEVERITIES, Corruption, Images
-from hahbench.corruptions.generate import REGENERATED, corrupted
+from hahbench.corruptions.generate import REGENERATED, check_seed, corrupted
 from hahbench.errors import DataError
 
 MANIFEST = "manifest.json"
@@ -27,6 +28,7 @@ def write_regenerated(
     *,
     seed: int,
     source: Mapping[str, Any],
+    versions: str,
     progress: Callable[[str, float], None],
 ) -> list[Path]:
     """Write ``<corruption>.npy``, uint8 (5 N, H, W, 3) with the severities in order, and ``labels.npy``, uint8 (5 N,).
@@ -41,6 +43,7 @@ def write_regenerated(
         labels: (N,).
         seed: of the random draws.
         source: what the manifest says of the images.
+        versions: what it says of the libraries.
         progress: called with the corruption and the fraction of it that is done.
 
     Returns:
@@ -49,16 +52,21 @@ def write_regenerated(
     Raises:
         DataError: the folder holds another set, cannot be written to, or the images are not as a corruption needs them.
     """
+    check_seed(seed)
+    if labels.max(initial=0) > np.iinfo(np.uint8).max:
+        raise DataError(f"labels up to {labels.max()} are not allowed; the layout has room for 256 classes")
     made = {"name": REGENERATED, "seed": seed, "images": len(images), "source": dict(source)}
     files = _files_of(out, made)
-    paths = []
+    paths = [out / "labels.npy"]
     try:
-        paths.append(_write(out / "labels.npy", np.tile(labels, len(SEVERITIES)).astype(np.uint8)))
+        # First, so that what is stopped at any point can go on.
+        _write_manifest(out, made, versions, files)
+        _write(paths[0], np.tile(labels, len(SEVERITIES)).astype(np.uint8))
         for corruption in corruptions:
             name = corruption.__name__
             path = out / f"{name}.npy"
             paths.append(path)
-            if name in files and path.is_file():
+            if path.is_file() and files.get(name) == _md5(path):
                 progress(name, 1.0)
                 continue
             array = np.empty((len(SEVERITIES), *images.shape), np.uint8)
@@ -66,9 +74,8 @@ def write_regenerated(
                 progress(name, done / len(SEVERITIES))
                 array[done] = corrupted(corruption, images, severity, index=np.arange(len(images)), seed=seed)
             _write(path, array.reshape(-1, *images.shape[1:]))
-            files[name] = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-            with replacing(out / MANIFEST) as temporary:
-                temporary.write_text(json.dumps({**made, "md5": files}, indent=2) + "\n", encoding="utf-8")
+            files[name] = _md5(path)
+            _write_manifest(out, made, versions, files)
             progress(name, 1.0)
     except OSError as error:
         raise DataError(f"{out}: cannot be written to: {error.strerror}; the files finished before are kept") from error
@@ -84,13 +91,24 @@ def _files_of(out: Path, made: Mapping[str, Any]) -> dict[str, str]:
         return {}
     try:
         said = json.loads(manifest.read_text(encoding="utf-8"))
-        files: dict[str, str] = said.pop("md5")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise DataError(f"{manifest}: cannot be read; give another folder") from error
-    if said != made:
-        differing = ", ".join(key for key in made if said.get(key) != made[key])
+        files: dict[str, str] = dict(said["md5"])
+        differing = ", ".join(key for key in made if said[key] != made[key])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{manifest}: cannot be read as a manifest; give another folder") from error
+    if differing:
         raise DataError(f"{out}: holds another set, which differs in its {differing}; give another folder")
     return files
+
+
+def _write_manifest(out: Path, made: Mapping[str, Any], versions: str, files: Mapping[str, str]) -> None:
+    with replacing(out / MANIFEST) as temporary:
+        text = json.dumps({**made, "versions": versions, "md5": files}, indent=2)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, functools.partial(hashlib.md5, usedforsecurity=False)).hexdigest()
 
 
 def _write(path: Path, array: NDArray[np.uint8]) -> Path:

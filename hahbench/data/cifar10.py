@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from hahbench.cache import cache_folder
+from hahbench.corruptions.official import FOLDER as CORRUPTED_FOLDER
 from hahbench.data.base import ImageSet, Split
 from hahbench.errors import DataError
 from hahbench.registry import one_line
@@ -131,7 +132,8 @@ def _read_parquet(file: Path) -> list[_EncodedImage]:
 
 
 def _read_class_folders(folder: Path) -> list[_EncodedImage]:
-    found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    entries = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    found = sorted(entry.name for entry in entries if entry.name != CORRUPTED_FOLDER)
     if strange := [name for name in found if name not in CLASSES]:
         raise DataError(f"CIFAR-10: {folder / strange[0]} is not named after a class; allowed: {', '.join(CLASSES)}")
     ranked = [

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pandas as pd
 
 from hahbench.corruptions import OFFICIAL, SEVERITIES
-from hahbench.metrics import CORRUPTION_SETS, PROCEDURAL_FROST, WITHOUT_FROST
+from hahbench.metrics import CORRUPTION_SETS, PROCEDURAL_FROST, WITHOUT_FROST, corruption_attack
 from hahbench.reports import display
 from hahbench.reports.tables import Column, grid
 
-_ATTACKS = [f"corruption-{name.replace('_', '-')}" for name in OFFICIAL]
+_ATTACKS = [corruption_attack(name) for name in OFFICIAL]
 _ATTACKS.insert(_ATTACKS.index("corruption-frost") + 1, "corruption-frost-procedural")
 COLUMNS = (
     *(Column(attack, level) for attack in _ATTACKS for level in (*map(float, SEVERITIES), None)),

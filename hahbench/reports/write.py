@@ -32,8 +32,10 @@ from hahbench.reports.tables import (
 from hahbench.spec import REFERENCE, ExhibitKind, ModelRecord
 
 _EXPLAINED = {
-    "accuracy": "Accuracies in percent, draws averaged; in brackets Wilson's 95 % interval over the samples.",
-    "relative_error": "Relative errors, in percent, are errors over those of Standard, averaged over the corruptions.",
+    "accuracy": "Accuracies in percent, draws and severities averaged; in brackets Wilson's 95 % interval over the "
+    "samples, which is conservative for averages.",
+    "relative_error": "Relative errors, in percent, are errors over those of Standard, averaged over the corruptions; "
+    "in brackets the 95 % interval over the samples by the delta method.",
     "median_norm": "Median norms in pixel values of [0, 1] (l0: changed colour values), 0 where the model was wrong "
     "already and ∞ where the attack failed; in brackets the exact 95 % interval between order statistics.",
 }
@@ -126,7 +128,8 @@ def write_reports(
                 markdown,
                 caption,
                 _verdicts(table),
-                _missing(table, data_arguments, run_arguments),
+                # A relative error lacks the baseline rather than cells of the model.
+                _missing(table[table["metric"] != "relative_error"], data_arguments, run_arguments),
             )
             paths += _write(out / folder / asked.name, page, table.drop(columns=["model_argument", "title"]))
             paths.append(_write_latex(out / folder / f"{asked.name}.tex", asked.title, caption, latex))
