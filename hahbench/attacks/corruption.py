@@ -58,33 +58,10 @@ def on_source(spec: AttackSpec, official: Path | None, photographs: Path | None 
     return spec
 
 
-@dataclasses.dataclass(frozen=True)
-class RegeneratedCorruption:
-    """Makes the corrupted images itself.
+class _AtSeverities:
+    """What corruptions have in common, wherever their images come from."""
 
-    Attributes:
-        corruption: its name, such as ``fog``; ``frost`` needs photographs.
-        photographs: the folder of the frost photographs of the original program, for ``frost`` alone.
-        photographs_digest: of the photographs; a run fills it in, so that other photographs make another cell.
-    """
-
-    corruption: str
-    photographs: str = ""
-    photographs_digest: str = ""
-
-    version: ClassVar[str] = REGENERATED
     worst_case: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        """Refuse an unknown corruption, and frost without photographs."""
-        if self.photographs and self.corruption != "frost":
-            raise HahbenchError(f"photographs = {self.photographs!r} is not allowed; only 'frost' takes them")
-        if self.corruption == "frost" and not self.photographs:
-            raise HahbenchError(
-                "corruption 'frost' needs --photographs FOLDER or the published files; 'frost_procedural' needs neither"
-            )
-        if self.corruption != "frost" and self.corruption not in CORRUPTIONS:
-            raise HahbenchError(f"corruption = {self.corruption!r} is not allowed; {suggest(self.corruption, _NAMES)}")
 
     @property
     def passes(self) -> float:
@@ -98,6 +75,34 @@ class RegeneratedCorruption:
             HahbenchError: there is no level, or it is not one of 1 to 5.
         """
         check_severity(level)
+
+
+@dataclasses.dataclass(frozen=True)
+class RegeneratedCorruption(_AtSeverities):
+    """Makes the corrupted images itself.
+
+    Attributes:
+        corruption: its name, such as ``fog``; ``frost`` needs photographs.
+        photographs: the folder of the frost photographs of the original program, for ``frost`` alone.
+        photographs_digest: of the photographs; a run fills it in, so that other photographs make another cell.
+    """
+
+    corruption: str
+    photographs: str = ""
+    photographs_digest: str = ""
+
+    version: ClassVar[str] = REGENERATED
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown corruption, and frost without photographs."""
+        if self.photographs and self.corruption != "frost":
+            raise HahbenchError(f"photographs = {self.photographs!r} is not allowed; only 'frost' takes them")
+        if self.corruption == "frost" and not self.photographs:
+            raise HahbenchError(
+                "corruption 'frost' needs --photographs FOLDER or the published files; 'frost_procedural' needs neither"
+            )
+        if self.corruption != "frost" and self.corruption not in CORRUPTIONS:
+            raise HahbenchError(f"corruption = {self.corruption!r} is not allowed; {suggest(self.corruption, _NAMES)}")
 
     def __call__(
         self, model: nn.Module, samples: Samples, level: float | None, seed: int, progress: Progress
@@ -117,7 +122,7 @@ class RegeneratedCorruption:
 
 
 @dataclasses.dataclass(frozen=True)
-class OfficialCorruption:
+class OfficialCorruption(_AtSeverities):
     """Reads the corrupted images from the published files.
 
     Attributes:
@@ -129,25 +134,11 @@ class OfficialCorruption:
     folder: str
 
     version: ClassVar[str] = "CIFAR-10-C, published files"
-    worst_case: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Refuse an unknown corruption."""
         if self.corruption not in OFFICIAL:
             raise HahbenchError(f"corruption = {self.corruption!r} is not allowed; {suggest(self.corruption, _NAMES)}")
-
-    @property
-    def passes(self) -> float:
-        """No forward pass; one is counted, the judge's, so that progress moves."""
-        return 1.0
-
-    def check_level(self, level: float | None) -> None:
-        """The level is a severity.
-
-        Raises:
-            HahbenchError: there is no level, or it is not one of 1 to 5.
-        """
-        check_severity(level)
 
     def __call__(
         self, model: nn.Module, samples: Samples, level: float | None, seed: int, progress: Progress
