@@ -175,10 +175,11 @@ def test_corrupt_says_what_is_wrong(run: Run, tmp_path: Path, arguments: list[ob
 def test_published_files_beside_the_data_are_read_and_named(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    images = tmp_path / "images"
     for name in CLASSES:
-        (tmp_path / name).mkdir()
-        PIL.Image.new("RGB", (32, 32)).save(tmp_path / name / "0.png")
-    published = tmp_path / "CIFAR-10-C"
+        (images / name).mkdir(parents=True)
+        PIL.Image.new("RGB", (32, 32)).save(images / name / "0.png")
+    published = images / "CIFAR-10-C"
     published.mkdir()
     np.save(published / "labels.npy", np.tile(np.arange(10_000) % 10, 5).astype(np.uint8))
     np.save(published / "fog.npy", np.zeros((50_000, 32, 32, 3), np.uint8))
@@ -190,7 +191,7 @@ def test_published_files_beside_the_data_are_read_and_named(
         'dataset = "cifar10"\nn = 10\nmodels = []\nattacks = ["corruption-fog", "corruption-contrast"]',
     )
     model = register(tmp_path / "net.py", "return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10))")
-    arguments = ["--model", model, "--data", tmp_path, "--store", tmp_path / "store", "--json"]
+    arguments = ["--model", model, "--data", images, "--store", tmp_path / "store", "--json"]
     code, out, error = run("run", suite, *arguments)
     assert code == 0, error
     sources = {(score["attack"], score["attack_version"].partition(", judge")[0]) for score in json.loads(out)}
