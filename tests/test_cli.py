@@ -20,19 +20,15 @@ from hahbench.corruptions.official import MD5
 from hahbench.data import DATASETS
 from hahbench.data.cifar10 import CLASSES
 from hahbench.store import Store
+from tests.command import run_command
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
     def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hahbench", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
+        code = run_command(*arguments)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

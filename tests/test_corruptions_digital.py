@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import colorsys
-import hashlib
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from hahbench.corruptions import digital
 from hahbench.corruptions.base import SEVERITIES, Corruption, Images
 from hahbench.errors import DataError
+from tests.golden import digest, sum_and_digest
 from tests.synthetic_images import synthetic_images
 
 # Sum of the pixels and first digits of their MD5, by severity.
@@ -47,8 +47,7 @@ def colours() -> Images:
 @pytest.mark.parametrize("corruption", GOLDEN)
 def test_bytes_are_those_of_the_original_program(corruption: Corruption, severity: int) -> None:
     corrupted = corruption(synthetic_images(1), severity)
-    found = f"{corrupted.sum()} {hashlib.md5(corrupted.tobytes()).hexdigest()[:8]}"
-    assert found == GOLDEN[corruption].split(" | ")[severity - 1]
+    assert sum_and_digest(corrupted) == GOLDEN[corruption].split(" | ")[severity - 1]
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
@@ -57,7 +56,7 @@ def test_bytes_of_real_images_are_those_of_the_original_program(
     corruption: Corruption, severity: int, real_images: Images
 ) -> None:
     corrupted = corruption(real_images, severity)
-    assert hashlib.md5(corrupted.tobytes()).hexdigest()[:10] == REAL_DIGEST[corruption].split()[severity - 1]
+    assert digest(corrupted, 10) == REAL_DIGEST[corruption].split()[severity - 1]
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)

@@ -17,6 +17,7 @@ import torchvision
 
 from hahbench import cli
 from hahbench.data.cifar10 import CLASSES
+from tests.command import run_command
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -64,24 +65,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(command: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(sys, "argv", command)
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
 RUN_PAGES = ["add-a-model.md", "regenerate-the-paper.md", "guard-a-number.md", "results.md"]
 
 
 @pytest.mark.parametrize("name", RUN_PAGES)
 def test_the_examples_of_a_page_work_one_after_the_other(
-    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if name == "results.md":
-        assert run(["hahbench", "run", "quick", "--model", "Standard", "--n", "2"], monkeypatch) == 0
+        assert run_command("run", "quick", "--model", "Standard", "--n", "2") == 0
     if name == "guard-a-number.md":
         (folder / "trained").mkdir()
         (folder / "trained" / "HaH.toml").write_text('base = "shapes/HaH"\nname = "shapes/HaH"')
@@ -98,7 +90,7 @@ def test_the_examples_of_a_page_work_one_after_the_other(
                     told = on_few_images(command, folder / "images")
                     # On two images and after one epoch, 'check' may well find a regression.
                     allowed = (0, 1) if told[1] == "check" else (0,)
-                    assert run(told, monkeypatch) in allowed, (told, capsys.readouterr())
+                    assert run_command(*told[1:]) in allowed, (told, capsys.readouterr())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

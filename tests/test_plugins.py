@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from hahbench import cli
 from hahbench.attacks import ATTACK_KINDS
 from hahbench.catalog import attacks, models
 from hahbench.data import DATASETS
@@ -23,6 +22,7 @@ from hahbench.errors import HahbenchError, UnknownNameError
 from hahbench.new_plugin import write_plugin
 from hahbench.registry import Registry
 from hahbench.reports.plugins import REPORTS
+from tests.command import run_command
 
 ROOT = Path(__file__).parent.parent
 GROUP = "hahbench.things"
@@ -138,17 +138,12 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
     def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hahbench", *map(str, arguments)])
-        code = 0
         # The filters of a process of its own.
         with warnings.catch_warnings():
             warnings.simplefilter("default")
-            try:
-                cli.main()
-            except SystemExit as stop:
-                code = int(stop.code or 0)
+            code = run_command(*arguments)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +10,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hahbench import cli
 from hahbench.data import load_images
 from hahbench.regress.baseline import read_baseline
 from hahbench.regress.sequential import attack_order
 from hahbench.store import Store
+from tests.command import run_command
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -53,25 +52,14 @@ def constant(**params):
 """
 
 
-def run_cli(*arguments: object) -> int:
-    before, sys.argv = sys.argv, ["hahbench", *map(str, arguments)]
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    finally:
-        sys.argv = before
-    return 0
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store, its baseline ``b.json``, and ``off.toml``, the same weights in a model that is broken."""
     folder = tmp_path_factory.mktemp("project")
     for name, text in {"suite.toml": SUITE, "off.toml": OFF, "broken.py": BROKEN, **ATTACKS}.items():
         (folder / name).write_text(text)
-    assert run_cli("run", folder / "suite.toml", "--store", folder / "store") == 0
-    assert run_cli("baseline", "--store", folder / "store", "--out", folder / "b.json") == 0
+    assert run_command("run", folder / "suite.toml", "--store", folder / "store") == 0
+    assert run_command("baseline", "--store", folder / "store", "--out", folder / "b.json") == 0
     return folder
 
 
@@ -80,7 +68,7 @@ def run(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     monkeypatch.chdir(project)
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        code = run_cli(*arguments)
+        code = run_command(*arguments)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

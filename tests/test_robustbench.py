@@ -6,7 +6,6 @@ import dataclasses
 import importlib
 import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,12 +13,13 @@ from typing import Any
 import pytest
 import torch
 
-from hahbench import cli, register_model
+from hahbench import register_model
 from hahbench.cache import cache_folder
 from hahbench.catalog import find_model, models
 from hahbench.errors import ModelError
 from hahbench.models.load import load_model
 from hahbench.models.robustbench_import import import_robustbench
+from tests.command import run_command
 
 if importlib.util.find_spec("robustbench") is None:
     pytest.skip("RobustBench is not installed", allow_module_level=True)
@@ -89,9 +89,9 @@ def test_a_model_of_its_zoo_goes_through_run_and_back_into_its_format(
     suite = tmp_path / "suite.toml"
     suite.write_text(f'dataset = "cifar10"\nn = 4\nmodels = ["{ARGUMENT}"]\nattacks = ["strong.toml"]\n')
     store = ["--store", str(tmp_path / "store")]
-    hahbench(monkeypatch, "run", str(suite), "--data", str(tmp_path / "images"), *store)
+    assert run_command("run", suite, "--data", tmp_path / "images", *store) == 0
     capsys.readouterr()
-    hahbench(monkeypatch, "export", "robustbench", "--out", str(tmp_path), *store)
+    assert run_command("export", "robustbench", "--out", tmp_path, *store) == 0
     (path,) = capsys.readouterr().out.splitlines()
     assert Path(path) == tmp_path / "model_info" / "cifar10" / "Linf" / f"{NAME}.json"
     entry = json.loads(Path(path).read_text())
@@ -107,13 +107,6 @@ def pil_image() -> Any:
     from PIL import Image
 
     return Image.new("RGB", (32, 32), (90, 120, 150))
-
-
-def hahbench(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["hahbench", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    assert not stopped.value.code
 
 
 # --- our models in its zoo --------------------------------------------------------------------------------------------

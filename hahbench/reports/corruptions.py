@@ -10,7 +10,7 @@ from hahbench.reports import display
 from hahbench.reports.tables import Column, grid
 
 _ATTACKS = [corruption_attack(name) for name in OFFICIAL]
-_ATTACKS.insert(_ATTACKS.index("corruption-frost") + 1, "corruption-frost-procedural")
+_ATTACKS.insert(_ATTACKS.index(corruption_attack("frost")) + 1, corruption_attack("frost_procedural"))
 COLUMNS = (
     *(Column(attack, level) for attack in _ATTACKS for level in (*map(float, SEVERITIES), None)),
     *(

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from hahbench.metrics import CORRUPTION_SETS, PROCEDURAL_FROST, WITHOUT_FROST
+from hahbench.corruptions import PAPER
+from hahbench.metrics import CORRUPTION_SETS, PROCEDURAL_FROST, WITHOUT_FROST, corruption_attack
 from hahbench.reports import display
 from hahbench.reports.published import Published
 
@@ -71,31 +72,12 @@ TABLE3 = dataclasses.replace(
     only_published=True,
 )
 
-_TABLE2 = (
-    "gaussian-noise",
-    "shot-noise",
-    "speckle-noise",
-    "impulse-noise",
-    "snow",
-    "fog",
-    "frost",
-    "brightness",
-    "defocus-blur",
-    "gaussian-blur",
-    "motion-blur",
-    "zoom-blur",
-    "contrast",
-    "elastic-transform",
-    "pixelate",
-    "spatter",
-)
-
 TABLE2 = Table(
     "table2",
     "Table 2: accuracy (%) under common corruptions, means over the severities",
     (
         Column("clean"),
-        *(Column(f"corruption-{name}") for name in _TABLE2),
+        *(Column(corruption_attack(name)) for name in PAPER),
         Column("corruptions-paper"),
         Column("corruptions-paper", metric="relative_error"),
     ),
@@ -106,8 +88,8 @@ def with_procedural_frost(table: Table) -> Table:
     """``table`` for those who have not the photographs of frost: its stand-in, and the averages with it and without."""
     columns: list[Column] = []
     for column in table.columns:
-        if column.attack == "corruption-frost":
-            columns.append(dataclasses.replace(column, attack="corruption-frost-procedural"))
+        if column.attack == corruption_attack("frost"):
+            columns.append(dataclasses.replace(column, attack=corruption_attack("frost_procedural")))
         elif column.attack in CORRUPTION_SETS:
             columns += [
                 dataclasses.replace(column, attack=column.attack + end) for end in (WITHOUT_FROST, PROCEDURAL_FROST)
