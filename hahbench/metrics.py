@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -128,15 +128,71 @@ def _corruption_means(cells: pd.DataFrame, outcomes: pd.DataFrame) -> Iterator[d
                     yield facts | {"attack": name, **_score("relative_error", relative)}
 
 
+class RightPerSample(NamedTuple):
+    """What an accuracy averages over the samples.
+
+    Attributes:
+        attack: under which it is.
+        right: the number of draws, severities and corruptions under which each sample was classified correctly, int64,
+            by its index.
+        of: how many there were.
+    """
+
+    attack: str
+    right: pd.Series
+    of: int
+
+
+def right_per_sample(
+    cells: pd.DataFrame, outcomes: pd.DataFrame, attack: str, level: float | None
+) -> RightPerSample | None:
+    """What the accuracy in ``scores`` averages.
+
+    Args:
+        cells: of one model on one data set, as the store gives them.
+        outcomes: as the store gives them.
+        attack: its name, or one of ``CORRUPTION_SETS``; without the photographs of frost, the set with its stand-in,
+            or else without frost, takes its place.
+        level: None for attacks without levels, and for the mean over severities.
+
+    Returns:
+        None where a cell is missing.
+    """
+    cells = newest_cells(cells)
+    if level is None and attack.startswith("corruption"):
+        cells = cells[cells["kind"].str.startswith("corruption")].sort_values("created", kind="stable")
+        # Regenerated corruptions are not averaged with the published files.
+        cells = cells[cells["attack_version"].isin(cells["attack_version"].tail(1))]
+        averages = {str(name): [str(name)] for name, part in cells.groupby("attack") if _at_all_severities(part)}
+        averages |= dict(_complete_sets(set(averages)))
+        for name in (attack, attack + PROCEDURAL_FROST, attack + WITHOUT_FROST):
+            if name in averages:
+                return _count(name, outcomes, cells[cells["attack"].isin(averages[name])])
+        return None
+    same_level = cells["level"].isna() if level is None else np.isclose(cells["level"], level)
+    cells = cells[(cells["attack"] == attack) & same_level]
+    return None if cells.empty else _count(attack, outcomes, cells)
+
+
+def _count(attack: str, outcomes: pd.DataFrame, cells: pd.DataFrame) -> RightPerSample:
+    outcomes = outcomes[outcomes["key"].isin(cells["key"])]
+    right = (outcomes["adv_pred"] == outcomes["label"]).groupby(outcomes["index"]).sum().astype("int64")
+    return RightPerSample(attack, right, len(cells))
+
+
 def _errors(cells: pd.DataFrame, wrong: Mapping[str, pd.Series]) -> pd.DataFrame:
     """A row per sample, a column per attack that was run at all severities: the mean error over them."""
     return pd.DataFrame(
         {
             attack: pd.concat([wrong[key] for key in part["key"]], axis=1).mean(axis=1)
             for attack, part in cells.groupby("attack")
-            if part["level"].nunique() == len(SEVERITIES)
+            if _at_all_severities(part)
         }
     )
+
+
+def _at_all_severities(cells: pd.DataFrame) -> bool:
+    return bool(cells["level"].nunique() == len(SEVERITIES))
 
 
 def _complete_sets(measured: set[str]) -> Iterator[tuple[str, list[str]]]:

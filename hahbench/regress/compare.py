@@ -14,8 +14,8 @@ from scipy import stats
 
 from hahbench import metrics
 from hahbench.errors import HahbenchError
-from hahbench.regress import flips, sequential
-from hahbench.regress.flips import Evidence
+from hahbench.regress import sequential
+from hahbench.sign_flips import Evidence, mcnemar, signed_rank
 
 Metric: TypeAlias = Literal["accuracy", "median_norm"]
 Verdict: TypeAlias = Literal["same", "better", "worse", "inconclusive"]
@@ -80,9 +80,9 @@ class Pairs:
         exact = Evidence(1.0, 0)
         if self.n == len(self.right_before):
             if self.metric == "accuracy":
-                exact = flips.mcnemar(self.now.sum(axis=0, dtype=np.int64) - self.before.sum(axis=0, dtype=np.int64))
+                exact = mcnemar(self.now.sum(axis=0, dtype=np.int64) - self.before.sum(axis=0, dtype=np.int64))
             else:
-                exact = flips.signed_rank(self.changes)
+                exact = signed_rank(self.changes)
         if not self.looked:
             return exact
         p_value, sign = min(exact, sequential.evidence(self.changes))

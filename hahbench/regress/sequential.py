@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from hahbench.regress.flips import Evidence
+from hahbench.sign_flips import Evidence
 
 Floats = NDArray[np.float64]
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pandas as pd
 from tabulate import tabulate
 
-from hahbench import __version__, metrics
+from hahbench import __version__, catalog, metrics
 from hahbench.atomic import replacing
-from hahbench.catalog import data_folder, suites
 from hahbench.reports.corruptions import corruption_scores, severities_text
 from hahbench.reports.display import escape, one_line
 from hahbench.reports.drawn import Drawn
 from hahbench.reports.leaderboard import leaderboard, leaderboard_json
+from hahbench.reports.orderings import EXPLAINED, orderings, orderings_text
 from hahbench.reports.published import Published, read_published
 from hahbench.reports.tables import (
     TABLE1,
@@ -32,6 +32,7 @@ from hahbench.reports.tables import (
 from hahbench.spec import REFERENCE, ExhibitKind, ModelRecord
 
 _EXPLAINED = {
+    "difference": EXPLAINED,
     "accuracy": "Accuracies in percent, draws and severities averaged; in brackets Wilson's 95 % interval over the "
     "samples, which is conservative for averages.",
     "relative_error": "Relative errors, in percent, are errors over those of Standard, averaged over the corruptions; "
@@ -64,7 +65,8 @@ def write_reports(
 
     Each gets ``leaderboard`` as .html, .md, .tex, .csv and .json, a page a model in ``models``, ``table1`` and, with
     its models, ``table3``, as .md, .tex and .csv, and ``scores.csv`` with every score there is; with corruptions also
-    ``table2`` and ``corruptions``; with exhibits also ``figures``, a page and a folder.
+    ``table2`` and ``corruptions``; on the paper's data set also ``orderings``; with exhibits also ``figures``, a page
+    and a folder.
 
     Args:
         cells: as the store gives them.
@@ -83,7 +85,7 @@ def write_reports(
         OSError: a file cannot be written; files are written whole or not at all.
     """
     scored = metrics.scores(cells, outcomes)
-    paper = read_published(data_folder("reports") / "published" / "hah-2022.toml")
+    paper = read_published(catalog.data_folder("reports") / "published" / "hah-2022.toml")
     paths: list[Path] = []
     for folder, part in _by_folder(cells):
         newest = part.sort_values("created", kind="stable").iloc[-1]
@@ -144,6 +146,12 @@ def write_reports(
             paths += _write(
                 out / folder / "corruptions", page + "\n", corrupted.drop(columns=["model_argument", "title"])
             )
+        tested = orderings(paper, part, outcomes) if dataset == paper.dataset else pd.DataFrame()
+        if not tested.empty:
+            title, shown = "What the paper concludes", tested.assign(metric="difference")
+            caption = _caption(newest, part, shown, paper, command)
+            paths += _write(out / folder / "orderings", _page(title, orderings_text(tested), caption), tested)
+            paths.append(_write_latex(out / folder / "orderings.tex", title, caption, orderings_text(tested)))
         paths.append(_write_csv(out / folder / "scores.csv", scores))
         drawn: list[Drawn] = []
         if exhibits is not None:
@@ -179,6 +187,8 @@ def _caption(
     newest: pd.Series, cells: pd.DataFrame, shown: pd.DataFrame, published: Published | None, command: str
 ) -> str:
     shown_cells = cells["attack"].isin(shown["attack"])
+    if shown["attack"].str.startswith("corruptions-").any():
+        shown_cells |= cells["kind"].str.startswith("corruption")
     seeds = sorted(cells.loc[shown_cells, "seed"].unique())
     lines = [
         f"- Data: {escape(str(newest['dataset']))} ({escape(str(newest['source']))}), "
@@ -191,10 +201,11 @@ def _caption(
         sources = corrupted["attack_version"].str.partition(", judge")[0].unique()
         lines.append(f"- Corruptions: {escape('; '.join(sorted(sources)))}.")
     if published:
-        lines.append(
-            f'- After "paper": {escape(published.citation)}. {escape(published.networks)} '
-            "In brackets ours less the paper's, in percentage points."
-        )
+        paper = f"{escape(published.citation)}. {escape(published.networks)}"
+        if "difference" in set(shown["metric"]):
+            lines.append(f"- Paper: {paper}")
+        else:
+            lines.append(f'- After "paper": {paper} In brackets ours less the paper\'s, in percentage points.')
     return "\n".join([*lines, f"- Made with hahbench {__version__} by:"]) + f"\n\n  {_code(command)}"
 
 
@@ -207,8 +218,8 @@ def _missing(shown: pd.DataFrame, data_arguments: list[str], run_arguments: list
         ["display", "model_argument", "model_digest", "run"], sort=False
     )["title"]:
         commands = [[*str(run).split(), "--model", argument, *run_arguments]]
-        if not digest:
-            # A model of the paper that nobody has measured has no weights yet.
+        if not digest and f"{data_arguments[1]}/{argument}" not in catalog.models():
+            # A model of the paper that has no weights yet.
             trained = (Path("trained") / f"{argument}.toml").as_posix()
             commands = [["train", argument, *data_arguments], [*str(run).split(), "--model", trained, *run_arguments]]
         paragraphs.append(f"{escape(str(name))}: {escape('; '.join(titles.unique()))}")
@@ -219,7 +230,7 @@ def _missing(shown: pd.DataFrame, data_arguments: list[str], run_arguments: list
 def _run_with(attack: str) -> str | None:
     """The command for an attack, with the paper's suite where that has it; None where no shipped suite has it."""
     name = attack.removesuffix(REFERENCE)
-    registry = suites()
+    registry = catalog.suites()
     # Averages over corruptions need all of them, and frost is what few suites have.
     asked = "corruption-frost" if name.startswith(("corruptions-", "corruption-frost")) else name
     having = [suite for suite in registry if asked in (*registry[suite].attacks, *registry[suite].exhibits)]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
-from hahbench.regress.flips import mcnemar, signed_rank
+from hahbench.sign_flips import mcnemar, signed_rank
 
 
 def by_all_signs(weights: np.ndarray) -> float:

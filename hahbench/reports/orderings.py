@@ -1,0 +1,145 @@
+"""Whether a paper's conclusions hold here: its orderings of models, tested on the same samples."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import DescrStatsW
+
+from hahbench.metrics import CONFIDENCE, right_per_sample
+from hahbench.reports import display
+from hahbench.reports.published import Ordering, Published
+from hahbench.sign_flips import mcnemar
+
+HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
+
+EXPLAINED = (
+    "Differences of accuracies in percentage points, on the same samples; in brackets the 95 % interval of Agresti and "
+    "Min 2005. The p-values are two-sided, of McNemar's exact test, sample by sample where there are several draws, "
+    "severities or corruptions; where a difference is compared with another number than 0, of the normal test that "
+    "belongs to the interval. The conclusion holds or "
+    "fails where its p-value, adjusted by Holm's method over the table, is below 0.05, and is undecided elsewhere."
+)
+
+ORDERING_COLUMNS: dict[str, str] = {
+    "higher": "str",
+    "higher_digest": "str",
+    "lower": "str",
+    "lower_digest": "str",
+    "attack": "str",
+    "level": "float64",
+    "by_more_than": "float64",
+    "published": "float64",
+    "difference": "float64",
+    "low": "float64",
+    "high": "float64",
+    "n": "int64",
+    "p_value": "float64",
+    "verdict": "str",
+}
+"""The columns of a table of orderings. Differences are in [-1, 1]; ``p_value`` is not adjusted; where a cell is missing
+it is NaN, ``n`` is 0 and ``verdict`` empty."""
+
+
+def orderings(published: Published, cells: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Test what the paper concludes, for the orderings of which both models were measured at all.
+
+    ``cifar10/HaH``, in whichever folder, stands for the paper's HaH; of several the newest.
+
+    Args:
+        published: the paper.
+        cells: of one data set, as the store gives them.
+        outcomes: as the store gives them.
+
+    Returns:
+        ``ORDERING_COLUMNS``.
+    """
+    newest = cells.sort_values("created", kind="stable")
+    newest = newest.assign(name=newest["model"].str.rpartition("/")[2]).drop_duplicates("name", keep="last")
+    models = {row["name"]: (row["model"], row["model_digest"]) for row in newest.to_dict("records")}
+    rows = []
+    for ordering in published.orderings:
+        if ordering.higher in models and ordering.lower in models:
+            both = [_of_model(cells, *models[name]) for name in (ordering.higher, ordering.lower)]
+            rows.append(
+                {
+                    "higher": ordering.higher,
+                    "higher_digest": models[ordering.higher][1],
+                    "lower": ordering.lower,
+                    "lower_digest": models[ordering.lower][1],
+                    "attack": ordering.attack,
+                    "level": math.nan if ordering.level is None else ordering.level,
+                    "by_more_than": ordering.by_more_than / 100,
+                    "published": _published(ordering, published),
+                    **_tested(ordering, both[0], both[1], outcomes),
+                }
+            )
+    tested = pd.DataFrame(rows, columns=list(ORDERING_COLUMNS)).astype(ORDERING_COLUMNS)
+    known = tested["p_value"].notna()
+    if known.any():
+        significant = multipletests(tested.loc[known, "p_value"], alpha=1 - CONFIDENCE, method="holm")[0]
+        as_concluded = tested.loc[known, "difference"] > tested.loc[known, "by_more_than"]
+        tested.loc[known, "verdict"] = np.where(significant, np.where(as_concluded, HOLDS, FAILS), UNDECIDED)
+    return tested
+
+
+def _of_model(cells: pd.DataFrame, model: str, digest: str) -> pd.DataFrame:
+    return cells[(cells["model"] == model) & (cells["model_digest"] == digest)]
+
+
+def _published(ordering: Ordering, published: Published) -> float:
+    numbers = published.accuracies
+    level = numbers["level"].isna() if ordering.level is None else np.isclose(numbers["level"], ordering.level)
+    same = numbers[(numbers["attack"] == ordering.attack) & level].drop_duplicates("model").set_index("model")
+    if not {ordering.higher, ordering.lower} <= set(same.index):
+        return math.nan
+    return float(same["published"][ordering.higher] - same["published"][ordering.lower])
+
+
+def _tested(ordering: Ordering, higher: pd.DataFrame, lower: pd.DataFrame, outcomes: pd.DataFrame) -> dict[str, object]:
+    ours, other = (right_per_sample(cells, outcomes, ordering.attack, ordering.level) for cells in (higher, lower))
+    if ours is None or other is None or (ours.attack, ours.of) != (other.attack, other.of):
+        unknown = dict.fromkeys(("difference", "low", "high", "p_value"), math.nan)
+        return {**unknown, "n": 0, "verdict": ""}
+    gained = (ours.right - other.right).to_numpy()
+    differences = gained / ours.of
+    # Half a sample in each cell of the fourfold table: without it, samples that all agree would leave no doubt.
+    widened = DescrStatsW(np.append(differences, [-1, 0, 1]), np.append(np.ones(len(differences)), [0.5, 1, 0.5]))
+    low, high = widened.zconfint_mean(alpha=1 - CONFIDENCE)
+    if ordering.by_more_than:
+        p_value = float(widened.ztest_mean(ordering.by_more_than / 100)[1])
+    else:
+        p_value = mcnemar(gained).p_value
+    return {
+        "attack": ours.attack,
+        "difference": float(differences.mean()),
+        "low": float(low),
+        "high": float(high),
+        "n": len(gained),
+        "p_value": p_value,
+        "verdict": "",
+    }
+
+
+def orderings_text(tested: pd.DataFrame) -> pd.DataFrame:
+    """For reading, as ``orderings`` gives them."""
+    rows = []
+    for row in tested.to_dict("records"):
+        level = None if math.isnan(row["level"]) else row["level"]
+        beyond = f" by more than {display.difference(row['by_more_than'])}" if row["by_more_than"] else ""
+        measured = row["n"] > 0
+        ours = f"{display.difference(row['difference'])} [{display.difference(row['low'])}, "
+        rows.append(
+            {
+                "Conclusion": f"{row['higher']} above {row['lower']}{beyond}",
+                "Under": display.score_title(row["attack"], level, "accuracy"),
+                "Paper": "" if math.isnan(row["published"]) else display.difference(row["published"]),
+                "Here": f"{ours}{display.difference(row['high'])}]" if measured else display.MISSING,
+                "p": f"{row['p_value']:.2g}" if measured else "",
+                "It": row["verdict"],
+            }
+        )
+    return pd.DataFrame(rows)

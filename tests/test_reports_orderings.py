@@ -1,0 +1,180 @@
+"""What a paper concludes, tested on outcomes whose answer is known."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from hahbench.corruptions import PAPER
+from hahbench.metrics import corruption_attack
+from hahbench.outcome import outcome_frame
+from hahbench.reports.orderings import orderings, orderings_text
+from hahbench.reports.published import Ordering, Published
+
+NOISE = {"attack": "gaussian-noise", "level": 0.1}
+
+
+def paper(*asked: Ordering) -> Published:
+    printed = pd.DataFrame(
+        [("table1", "HaH", "gaussian-noise", 0.1, 0.64), ("table1", "Standard", "gaussian-noise", 0.1, 0.266)],
+        columns=["table", "model", "attack", "level", "published"],
+    )
+    return Published("citation", "networks", "cifar10", printed, asked)
+
+
+class Store:
+    def __init__(self) -> None:
+        self.cells: list[dict[str, Any]] = []
+        self.outcomes: list[pd.DataFrame] = []
+
+    def add(self, model: str, right: np.ndarray, **facts: Any) -> Store:
+        """Add a cell in which the samples were classified correctly or not, as told."""
+        key, n = str(len(self.cells)), len(right)
+        cell = {
+            "key": key,
+            "model": model,
+            "model_digest": f"digest of {model}",
+            "data_digest": "d",
+            "attack": "clean",
+            "attack_version": "1",
+            "kind": facts.get("attack", "clean"),
+            "norm": "",
+            "params": "{}",
+            "level": math.nan,
+            "seed": 0,
+            "created": "2024-01-01",
+        }
+        self.cells.append({**cell, **facts})
+        zeros, ones = np.zeros(n), np.ones(n)
+        others = dict.fromkeys(("l0", "l1", "l2", "linf", "step", "forwards", "backwards", "seconds"), zeros)
+        frame = outcome_frame(
+            index=np.arange(n), label=ones, clean_pred=ones, adv_pred=right, member=np.full(n, ""), **others
+        )
+        # As a store that was filled in another order gives them.
+        self.outcomes.append(frame.assign(key=key).sample(frac=1, random_state=0))
+        return self
+
+    def tested(self, *asked: Ordering) -> pd.DataFrame:
+        return orderings(paper(*asked), pd.DataFrame(self.cells), pd.concat(self.outcomes))
+
+
+def flags(n: int, right: int) -> np.ndarray:
+    return np.arange(n) < right
+
+
+def agresti_min(gained: int, lost: int, n: int) -> tuple[float, float]:
+    """Agresti and Min 2005, https://doi.org/10.1002/sim.1781: Wald's interval after adding 1/2 to each cell."""
+    b, c, total = gained + 0.5, lost + 0.5, n + 2
+    half = 1.96 * math.sqrt(b + c - (b - c) ** 2 / total) / total
+    return (b - c) / total - half, (b - c) / total + half
+
+
+HIGHER = Ordering("HaH", "Standard", "gaussian-noise", 0.1, 0.0)
+
+
+def test_flags_are_compared_by_mcnemars_exact_test() -> None:
+    """Of 40 samples, 10 are right in HaH alone and 2 in Standard alone."""
+    ours, theirs = flags(40, 30), flags(40, 20)
+    theirs[-2:] = True
+    row = Store().add("cifar10/HaH", ours, **NOISE).add("Standard", theirs, **NOISE).tested(HIGHER).iloc[0]
+    assert row["difference"] == pytest.approx(8 / 40)
+    assert row["published"] == pytest.approx(0.64 - 0.266)
+    assert row["p_value"] == pytest.approx(stats.binomtest(2, 12, 0.5).pvalue)
+    assert (row["low"], row["high"]) == pytest.approx(agresti_min(10, 2, 40), abs=0.003)
+    assert (row["n"], row["verdict"], row["higher_digest"]) == (40, "holds", "digest of cifar10/HaH")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "verdict"), [(30, 10, "holds"), (10, 30, "fails"), (22, 20, "undecided"), (20, 20, "undecided")]
+)
+def test_verdicts(ours: int, theirs: int, verdict: str) -> None:
+    store = Store().add("HaH", flags(60, ours), **NOISE).add("Standard", flags(60, theirs), **NOISE)
+    assert list(store.tested(HIGHER)["verdict"]) == [verdict]
+
+
+def test_draws_of_a_sample_count_together() -> None:
+    """Three draws of six samples, in all of which HaH is right alone: six pairs, not eighteen."""
+    store = Store()
+    for seed in range(3):
+        store.add("HaH", flags(6, 6), **NOISE, seed=seed).add("Standard", flags(6, 0), **NOISE, seed=seed)
+    row = store.tested(HIGHER).iloc[0]
+    assert (row["n"], row["difference"]) == (6, 1.0)
+    assert row["p_value"] == pytest.approx(2 / 2**6)
+
+
+@pytest.mark.parametrize(("lost", "verdict"), [(0, "holds"), (10, "undecided"), (40, "fails")])
+def test_a_loss_may_be_allowed(lost: int, verdict: str) -> None:
+    """Less than 10 points below, on 100 samples: -0.1 is outside the interval, or not."""
+    ours, theirs = flags(100, 90 - lost), flags(100, 90)
+    theirs[0], ours[99] = False, True
+    row = (
+        Store()
+        .add("HaH", ours)
+        .add("Standard", theirs)
+        .tested(Ordering("HaH", "Standard", "clean", None, -10.0))
+        .iloc[0]
+    )
+    low, high = agresti_min(1, lost + 1, 100)
+    assert (row["p_value"] < 0.05) == (not low < -0.1 < high)
+    assert row["verdict"] == verdict
+
+
+def test_five_times_the_same_evidence_is_weaker_by_holms_method() -> None:
+    """7 gained and none lost: p = 2 / 2^7 = 0.0156, which 0.05 allows alone and 0.05 / 5 does not."""
+    store = Store().add("HaH", flags(20, 17), **NOISE).add("Standard", flags(20, 10), **NOISE)
+    assert list(store.tested(HIGHER)["verdict"]) == ["holds"]
+    assert set(store.tested(*[HIGHER] * 5)["verdict"]) == {"undecided"}
+
+
+def test_averages_of_corruptions_without_the_photographs_of_frost() -> None:
+    """Standard loses one more sample under fog, at one severity of five, of 15 corruptions."""
+    store = Store()
+    for name in PAPER:
+        for severity in range(1, 6):
+            facts = {"attack": corruption_attack(name), "kind": "corruption", "level": float(severity)}
+            if name != "frost":
+                worse = name == "fog" and severity == 3
+                store.add("HaH", flags(8, 4), **facts).add("Standard", flags(8, 3 if worse else 4), **facts)
+    asked = [Ordering("HaH", "Standard", attack, None, 0.0) for attack in ("corruptions-paper", "corruption-fog")]
+    mean, fog = (row for _, row in store.tested(*asked).iterrows())
+    assert mean["attack"] == "corruptions-paper-without-frost"
+    assert mean["difference"] == pytest.approx(1 / 8 / 75)
+    assert fog["difference"] == pytest.approx(1 / 8 / 5)
+    assert (mean["p_value"], fog["p_value"]) == (1.0, 1.0)
+
+
+def test_what_was_not_measured_is_missing_and_models_not_measured_at_all_are_left_out() -> None:
+    adv = Ordering("Standard", "Adv", "clean", None, 0.0)
+    store = Store().add("HaH", flags(6, 5)).add("Standard", flags(6, 4), **NOISE)
+    found = store.tested(HIGHER, adv)
+    assert [(row["verdict"], row["n"], math.isnan(row["p_value"])) for _, row in found.iterrows()] == [("", 0, True)]
+    assert list(orderings_text(found)["Here"]) == ["missing"]
+
+
+def test_the_page_shows_points_with_their_sign() -> None:
+    store = Store().add("HaH", flags(60, 30), **NOISE).add("Standard", flags(60, 10), **NOISE)
+    store.add("HaH", flags(60, 30)).add("Standard", flags(60, 30))
+    text = orderings_text(store.tested(HIGHER, Ordering("HaH", "Standard", "clean", None, -10.0)))
+    assert text.to_dict("records") == [
+        {
+            "Conclusion": "HaH above Standard",
+            "Under": "Gaussian noise sigma 0.1",
+            "Paper": "+37.4",
+            "Here": "+33.3 [+20.1, +44.4]",
+            "p": "1.9e-06",
+            "It": "holds",
+        },
+        {
+            "Conclusion": "HaH above Standard by more than -10.0",
+            "Under": "Clean",
+            "Paper": "",
+            "Here": "+0.0 [-3.2, +3.2]",
+            "p": "7.8e-10",
+            "It": "holds",
+        },
+    ]
