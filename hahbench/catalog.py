@@ -79,7 +79,13 @@ def models() -> Registry[ModelCard]:
 
 
 def register_model(
-    name: str, *, weights: str | None = None, display: str | None = None, reference: str = ""
+    name: str,
+    *,
+    weights: str | None = None,
+    display: str | None = None,
+    reference: str = "",
+    link: str = "",
+    additional_data: bool | None = None,
 ) -> Callable[[F], F]:
     """Decorator: give a model a name.
 
@@ -91,6 +97,8 @@ def register_model(
             the decorated function's file.
         display: the name shown in reports; by default ``name``.
         reference: the paper.
+        link: its address.
+        additional_data: whether the weights were trained on more than the data set; None where nobody says.
 
     Raises:
         DuplicateNameError: the name is taken.
@@ -98,7 +106,15 @@ def register_model(
 
     def register(loader: F) -> F:
         path = None if weights is None else Path(inspect.getfile(loader)).parent / weights
-        card = ModelCard(name=name, loader=loader, weights=path, display=display or name, reference=reference)
+        card = ModelCard(
+            name=name,
+            loader=loader,
+            weights=path,
+            display=display or name,
+            reference=reference,
+            link=link,
+            additional_data=additional_data,
+        )
         models().register(name, card)
         return loader
 
