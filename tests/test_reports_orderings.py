@@ -167,7 +167,7 @@ def test_the_page_shows_points_with_their_sign() -> None:
             "Paper": "+37.4",
             "Here": "+33.3 [+20.1, +44.4]",
             "p": "1.9e-06",
-            "It": "holds",
+            "Verdict": "holds",
         },
         {
             "Conclusion": "HaH above Standard by more than -10.0",
@@ -175,6 +175,6 @@ def test_the_page_shows_points_with_their_sign() -> None:
             "Paper": "",
             "Here": "+0.0 [-3.2, +3.2]",
             "p": "7.8e-10",
-            "It": "holds",
+            "Verdict": "holds",
         },
     ]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hahbench import __version__
+from hahbench import __version__, catalog
 from hahbench.outcome import OUTCOME_COLUMNS, outcome_frame
 from hahbench.reports import write_reports
 from hahbench.spec import digest
@@ -137,8 +137,7 @@ def test_missing_cells_are_marked_and_come_with_their_command(tmp_path: Path) ->
 
 Standard: Clean; Gaussian noise sigma 0.1; AutoAttack l_inf 2/255; AutoAttack l2 0.25
 
-    hahbench train Standard --dataset cifar10 --data PATH
-    hahbench run paper --model trained/Standard.toml --dataset cifar10 --data PATH --n 10 --store results
+    hahbench run paper --model Standard --dataset cifar10 --data PATH --n 10 --store results
 
 HaH: Gaussian noise sigma 0.1; AutoAttack l_inf 2/255; AutoAttack l2 0.25
 
@@ -148,6 +147,15 @@ my net: Clean; AutoAttack l_inf 2/255; AutoAttack l2 0.25
 
     hahbench run paper --model 'my net' --dataset cifar10 --data PATH --n 10 --store results
 """)
+
+
+def test_a_model_of_the_paper_without_weights_comes_with_the_command_that_trains_it(tmp_path: Path) -> None:
+    Results().add("HaH", 9).write(tmp_path)
+    page = (tmp_path / "cifar10-jpeg-n10" / "table3.md").read_text(encoding="utf-8")
+    untrained = "HaH-no-loss"
+    assert f"cifar10/{untrained}" not in catalog.models()
+    train = f"    hahbench train {untrained} --dataset cifar10 --data PATH\n"
+    assert f"{train}    hahbench run paper --model trained/{untrained}.toml --dataset cifar10 --data PATH " in page
 
 
 def test_a_trained_card_in_a_folder_stands_beside_the_papers_model(tmp_path: Path) -> None:

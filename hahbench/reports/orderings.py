@@ -139,7 +139,7 @@ def orderings_text(tested: pd.DataFrame) -> pd.DataFrame:
                 "Paper": "" if math.isnan(row["published"]) else display.difference(row["published"]),
                 "Here": f"{ours}{display.difference(row['high'])}]" if measured else display.MISSING,
                 "p": f"{row['p_value']:.2g}" if measured else "",
-                "It": row["verdict"],
+                "Verdict": row["verdict"],
             }
         )
     return pd.DataFrame(rows)
