@@ -90,7 +90,7 @@ def test_what_is_missing_comes_with_the_command_of_the_suite(tmp_path: Path) -> 
     results.add("HaH", 5, attack="corruption-fog", level=1.0, kind="corruption", params='{"corruption": "fog"}')
     results.write(tmp_path)
     page = (tmp_path / FOLDER / "table2.md").read_text()
-    command = "hahbench run corruptions --model HaH --dataset cifar10 --data PATH --n 10 --store results"
+    command = "hahbench run paper --model HaH --dataset cifar10 --data PATH --n 10 --store results"
     assert page.count(command) == 1
 
 

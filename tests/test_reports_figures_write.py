@@ -102,9 +102,8 @@ def test_a_report_without_the_cells_of_a_figure_says_what_makes_them(tmp_path: P
     run = "--model HaH --dataset cifar10 --data PATH --n 10 --store results"
     commands = missing(page)
     titles = ["Figure 2", "Figure 3b", "Figure 4", "Figure 5", "Robust accuracy against epsilon"]
-    for title in [*titles, "Worst adversarial examples"]:
+    for title in [*titles, "Corruptions", "Worst adversarial examples"]:
         assert commands[title] == [f"hahbench run paper {run}"]
-    assert commands["Corruptions"] == [f"hahbench run corruptions {run}"]
     trained = "hahbench train HaH-3 --dataset cifar10 --data PATH"
     after = commands["Figure 6"][commands["Figure 6"].index(trained) + 1]
     assert after.startswith("hahbench run paper --model trained/HaH-3.toml ")

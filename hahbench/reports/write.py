@@ -231,9 +231,11 @@ def _run_with(attack: str) -> str | None:
     """The command for an attack, with the paper's suite where that has it; None where no shipped suite has it."""
     name = attack.removesuffix(REFERENCE)
     registry = catalog.suites()
-    # Averages over corruptions need all of them, and frost is what few suites have.
-    asked = "corruption-frost" if name.startswith(("corruptions-", "corruption-frost")) else name
-    having = [suite for suite in registry if asked in (*registry[suite].attacks, *registry[suite].exhibits)]
+    asked = {"corruption-frost" if name.startswith("corruption-frost") else name}
+    for averaged, corruptions in metrics.CORRUPTION_SETS.items():
+        if name.startswith(averaged):
+            asked = {metrics.corruption_attack(corruption) for corruption in corruptions}
+    having = [suite for suite in registry if asked <= {*registry[suite].attacks, *registry[suite].exhibits}]
     if not having:
         return None
     engine = " --engine reference" if name != attack else ""
