@@ -112,7 +112,7 @@ def run(
     store.check_writable()
     jobs = plan(cards, attacks, images, samples, device)
     for job in {job.cell.model: job for job in jobs}.values():
-        store.write_record(model_record(job.card, job.cell.model_digest))
+        store.write_record(model_record(job.card, job.cell.model_digest, len(images.classes)))
     missing = [job for job in jobs if job.cell not in store]
     observer.planned(missing, len(jobs) - len(missing))
     facts = {

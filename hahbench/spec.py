@@ -75,6 +75,7 @@ class ModelRecord:
         link: of its card.
         additional_data: of its card.
         training_log: a row per epoch, heading to text; empty where no log lies beside the weights.
+        classes: of the data set that it was measured on; None where an older hahbench measured it.
     """
 
     model: str
@@ -88,6 +89,7 @@ class ModelRecord:
     link: str
     additional_data: bool | None
     training_log: tuple[Mapping[str, str], ...]
+    classes: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

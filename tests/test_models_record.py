@@ -34,6 +34,7 @@ RECORD = ModelRecord(
     link="https://example.org",
     additional_data=None,
     training_log=(),
+    classes=10,
 )
 
 
@@ -84,13 +85,13 @@ def test_a_run_that_finds_its_cells_finished_still_keeps_what_cards_say_now(trai
 
 
 def test_models_without_a_weights_file_have_no_hash_and_no_log() -> None:
-    assert model_record(CARD, "d") == RECORD
+    assert model_record(CARD, "d", classes=10) == RECORD
 
 
 @pytest.mark.parametrize("log", ["", "epoch,loss\n", "\n\n", "epoch\n1,2,3\n", "a,b\n1\n", "\x00\xff"])
 def test_a_log_of_any_form_costs_no_measurement(trained: ModelCard, tmp_path: Path, log: str) -> None:
     (tmp_path / "tiny.log.csv").write_text(log, encoding="latin-1")
-    rows = model_record(trained, "d").training_log
+    rows = model_record(trained, "d", classes=10).training_log
     assert all(isinstance(text, str) for row in rows for text in [*row, *row.values()])
 
 

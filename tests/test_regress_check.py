@@ -51,6 +51,16 @@ def constant(**params):
     return Constant(**params)
 """
 
+FOUR_DIGITS = """
+import torch
+from hahbench.data import ImageSet, register_dataset
+
+@register_dataset("four")
+def four(split, path):
+    images = torch.arange(8 * 3 * 32 * 32).remainder(251).to(torch.uint8).reshape(8, 3, 32, 32)
+    return ImageSet("four", split, "drawn", tuple("0123"), images, torch.arange(8) % 4)
+"""
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -235,6 +245,18 @@ def test_what_cannot_be_checked_is_one_line_and_exit_code_2(
     assert (code, out) == (2, "")
     assert len(error.splitlines()) == 1
     assert message in error
+
+
+def test_a_library_s_model_keeps_the_number_of_classes_it_was_measured_with(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "digits.py").write_text(FOUR_DIGITS)
+    dataset = f"{tmp_path / 'digits.py'}:four"
+    (tmp_path / "suite.toml").write_text(
+        f'dataset = "{dataset}"\nn = 4\nmodels = ["torchvision:squeezenet1_1"]\nattacks = ["clean"]\n'
+    )
+    store, baseline = tmp_path / "store", tmp_path / "b.json"
+    assert run("run", tmp_path / "suite.toml", "--store", store)[0] == 0
+    assert run("baseline", "--store", store, "--out", baseline)[0] == 0
+    assert run("check", "--baseline", baseline, "--store", store)[0] == 0
 
 
 def test_the_order_of_attack_is_fixed_and_mixes_classes() -> None:

@@ -11,7 +11,7 @@ from hahbench.models.load import loader_name
 from hahbench.spec import ModelCard, ModelRecord
 
 
-def model_record(card: ModelCard, model_digest: str) -> ModelRecord:
+def model_record(card: ModelCard, model_digest: str, classes: int) -> ModelRecord:
     """The record of a model whose weights could be loaded.
 
     The training log is the file ``NAME.log.csv`` beside weights ``NAME.safetensors``, as training writes it.
@@ -28,6 +28,7 @@ def model_record(card: ModelCard, model_digest: str) -> ModelRecord:
         link=card.link,
         additional_data=card.additional_data,
         training_log=() if card.weights is None else _training_log(card.weights.with_suffix(".log.csv")),
+        classes=classes,
     )
 
 

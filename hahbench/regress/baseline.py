@@ -153,11 +153,13 @@ def baseline_of(store: Store, models: Sequence[str] = (), attacks: Sequence[str]
         n=int(first["n"]),
         digest=first["data_digest"],
     )
+    classes = {(record.model, record.model_digest): record.classes for record in store.read_records()}
     found_models = {}
     for model, part in cells.groupby("model"):
         of_model = by_key[part["key"].iloc[0]]
         right = (of_model["clean_pred"] == of_model["label"]).to_numpy(bool)
-        found_models[str(model)] = _model_now(part.iloc[-1], right)
+        measured = part.iloc[-1]
+        found_models[str(model)] = _model_now(measured, classes.get((str(model), measured["model_digest"])), right)
     found_cells = []
     for _, part in cells.groupby(["model", "attack", "level"], dropna=False):
         draws = part.sort_values("seed")
@@ -183,12 +185,12 @@ def _newest(cells: pd.DataFrame) -> pd.DataFrame:
     return cells.drop_duplicates(["model", "attack", "level", "seed"], keep="last")
 
 
-def _model_now(measured: pd.Series, right: NDArray[np.bool_]) -> BaselineModel:
+def _model_now(measured: pd.Series, classes: int | None, right: NDArray[np.bool_]) -> BaselineModel:
     name, argument = measured["model"], measured["model_argument"]
     cards = {card.name: card for card in resolve_models(argument, measured["dataset_argument"])}
     if name not in cards:
         raise BaselineError(f"--model {argument} no longer stands for model {name!r}, which was measured; run it again")
-    model = load_model(cards[name])
+    model = load_model(cards[name], classes)
     if model_digest(cards[name], model) != measured["model_digest"]:
         raise BaselineError(
             f"model {name!r} is no longer what was measured: its weights, card or code changed, or the version of "

@@ -108,8 +108,6 @@ def prepare_check(
         BaselineError: the samples, weights or code of an attack are not the baseline's, or it has no such model.
         HahbenchError: a model, the data set or an attack cannot be had.
     """
-    cards = _named(baseline, models) if models else _own(baseline)
-    check_cards(cards, baseline.data.argument)
     for cell in {cell.attack.name: cell for cell in baseline.cells}.values():
         version = code_version(build_attack(cell.attack))
         if version != cell.attack_version:
@@ -125,6 +123,8 @@ def prepare_check(
             f"{baseline.data.digest[:8]}; {images.name!r} ({images.source}) as given holds others; "
             "allowed: --data with the same images"
         )
+    cards = _named(baseline, models) if models else _own(baseline, len(images.classes))
+    check_cards(cards, baseline.data.argument)
     return Checked(baseline, cards, images, data is not None, device, first_seed)
 
 
@@ -139,13 +139,13 @@ def _named(baseline: Baseline, models: Sequence[str]) -> list[ModelCard]:
     return cards
 
 
-def _own(baseline: Baseline) -> list[ModelCard]:
+def _own(baseline: Baseline, classes: int) -> list[ModelCard]:
     cards = []
     for name, model in baseline.models.items():
         named = {card.name: card for card in resolve_models(model.argument, baseline.data.argument)}
         if name not in named:
             raise BaselineError(f"--model {model.argument}, as in the baseline, no longer stands for model {name!r}")
-        weights = weights_digest(load_model(named[name]))
+        weights = weights_digest(load_model(named[name], classes))
         if weights != model.weights:
             raise BaselineError(
                 f"model {name!r} has other weights ({weights[:8]}) than in the baseline ({model.weights[:8]}); "
