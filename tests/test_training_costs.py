@@ -9,6 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hahbench.catalog import models
+from hahbench.data import load_images
+from hahbench.models.load import load_model
 from hahbench.models.vgg import vgg16
 from hahbench.training.costs import AdversarialCost, HaHCost, StandardCost
 
@@ -80,6 +83,19 @@ def test_pgd_stays_in_the_ball_and_the_box_and_raises_the_loss() -> None:
     clean, _ = StandardCost()(model, images, labels, generator)
     perturbed, _ = StandardCost()(model, adversarial, labels, generator)
     assert perturbed > clean
+
+
+def test_pgd_in_bfloat16_is_as_strong_as_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(models()["shapes/Standard"]).train()
+    samples = load_images("shapes", "test", None).first(64)
+    images, labels = samples.images, samples.labels
+    losses = []
+    for bfloat16 in (False, True):
+        monkeypatch.setattr("hahbench.training.costs.has_fast_bfloat16", lambda device, answer=bfloat16: answer)
+        found = AdversarialCost().perturb(model, images, labels, torch.Generator().manual_seed(0))
+        losses.append(cross_entropy(model(found), labels))
+    assert losses[0] > 10 * cross_entropy(model(images), labels)
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
 def test_pgd_leaves_the_model_as_it_was() -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from hahbench.device import has_fast_bfloat16
 from hahbench.errors import ModelError
 from hahbench.models.hah import network_hah_cost
 from hahbench.models.layers import Reading
@@ -81,7 +82,9 @@ class AdversarialCost:
     """Cross-entropy on l_inf PGD examples from a random start (Madry et al. 2018, eq. 2.1).
 
     The attack sees the model in training mode, so that it maximises the very loss that is minimised next, but it leaves
-    the model's buffers, such as batch-norm statistics, and the gradients of its weights as they were.
+    the model's buffers, such as batch-norm statistics, and the gradients of its weights as they were. Where the device
+    multiplies bfloat16 numbers the attack's passes are made of such, in half the time; the loss on what it finds is
+    computed in float32.
 
     Attributes:
         epsilon: radius of the ball, in pixel values of [0, 1].
@@ -102,11 +105,14 @@ class AdversarialCost:
         """(N, C, H, W) images within ``epsilon`` of ``images`` and in [0, 1]. Arguments as for the call."""
         buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
         low, high = (images - self.epsilon).clamp_(min=0), (images + self.epsilon).clamp_(max=1)
+        low_precision = has_fast_bfloat16(images.device)
         noise = torch.empty(images.shape).uniform_(-self.epsilon, self.epsilon, generator=generator)
         adversarial = (images + noise.to(images.device)).clamp_(low, high)
         for _ in range(self.steps):
             adversarial.requires_grad_()
-            loss = functional.cross_entropy(model(adversarial), labels)
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=low_precision):
+                logits = model(adversarial)
+            loss = functional.cross_entropy(logits.float(), labels)
             (gradient,) = torch.autograd.grad(loss, adversarial)
             adversarial = adversarial.detach().add_(gradient.sign_(), alpha=self.step_size).clamp_(low, high)
         with torch.no_grad():
