@@ -55,6 +55,8 @@ class Row:
         engine: ``hahbench``, or the distribution of another library.
         metric: ``accuracy``, the fraction of samples that withstood, or ``median_norm``.
         result: its value.
+        norm_ratio: of its norms to hahbench's, the geometric mean over the samples that both broke, a finer comparison
+            than that of two medians; NaN where the attack has an epsilon.
         same_verdict: the fraction of samples that both sides broke or neither did.
         only_hahbench_broke: the number of samples.
         only_it_broke: the number of samples that this engine broke and hahbench did not.
@@ -74,6 +76,7 @@ class Row:
     engine: str
     metric: str
     result: float
+    norm_ratio: float
     same_verdict: float
     only_hahbench_broke: int
     only_it_broke: int
@@ -100,8 +103,13 @@ def compare(model: str, spec: AttackSpec, level: float | None, side: Side, ours:
     broken, broken_by_us = (
         (outcomes["adv_pred"] != outcomes["label"]).to_numpy() for outcomes in (side.outcomes, ours.outcomes)
     )
+    norm_ratio = np.nan
     if level is None and spec.norm is not None:
-        metric, result = "median_norm", float(side.outcomes[spec.norm].median())
+        norms, our_norms = (outcomes[spec.norm].to_numpy() for outcomes in (side.outcomes, ours.outcomes))
+        metric, result = "median_norm", float(np.median(norms))
+        both = np.isfinite(norms) & np.isfinite(our_norms) & (norms > 0) & (our_norms > 0)
+        if both.any():
+            norm_ratio = float(np.exp(np.mean(np.log(norms[both] / our_norms[both]))))
     else:
         metric, result = "accuracy", float(np.mean(~broken))
     cost, n = side.cost, len(side.outcomes)
@@ -113,6 +121,7 @@ def compare(model: str, spec: AttackSpec, level: float | None, side: Side, ours:
         engine=side.engine,
         metric=metric,
         result=result,
+        norm_ratio=norm_ratio,
         same_verdict=float(np.mean(broken == broken_by_us)),
         only_hahbench_broke=int(np.sum(broken_by_us & ~broken)),
         only_it_broke=int(np.sum(broken & ~broken_by_us)),
@@ -180,6 +189,7 @@ def _cells(row: Row) -> dict[str, str]:
         "attack": escape(f"{title} ({row.params})" if row.params else title),
         "engine": row.engine,
         "result": f"{percent(row.result)} %" if row.metric == "accuracy" else f"{row.result:.4g}",
+        "norms, times hahbench's": f"{row.norm_ratio:.3f}" if theirs and not np.isnan(row.norm_ratio) else "",
         "same verdict": f"{percent(row.same_verdict)} %" if theirs else "",
         "broken by hahbench only": str(row.only_hahbench_broke) if theirs else "",
         "by it only": str(row.only_it_broke) if theirs else "",

@@ -74,6 +74,19 @@ def test_no_sample_of_a_linear_classifier_is_left_on_the_boundary(norm: Norm) ->
 
 
 @pytest.mark.parametrize("norm", NORMS)
+def test_what_is_found_stays_an_error_when_round_off_differs(norm: Norm) -> None:
+    """The prepared model and the one that the judge asks agree to a relative 1e-5 of the logits, and no more."""
+    network, samples = small_network(64)
+    candidates = attacked(FastMinimumNorm(norm), network, samples)
+    logits = network(candidates.images)
+    broken = np.array(candidates.member) != ""
+    for sign in (-1, 1):
+        error = sign * 1e-5 * logits.abs().amax(dim=1, keepdim=True)
+        favoured = logits.scatter_add(1, samples.labels.unsqueeze(1), error)
+        assert (favoured.argmax(dim=1) != samples.labels).numpy()[broken].all()
+
+
+@pytest.mark.parametrize("norm", NORMS)
 def test_on_a_network_perturbations_are_no_larger_than_those_of_foolbox(norm: Norm) -> None:
     network, samples = small_network(32)
     ours = judged_norms(FastMinimumNorm(norm), network, samples)
@@ -83,21 +96,22 @@ def test_on_a_network_perturbations_are_no_larger_than_those_of_foolbox(norm: No
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_a_settled_sample_leaves_early_with_no_larger_a_perturbation(norm: Norm) -> None:
+def test_more_steps_find_no_larger_norms_and_a_settled_sample_leaves_early(norm: Norm) -> None:
     network, samples = small_network(32)
     long = FastMinimumNorm(norm, steps=1000)
     forwards = attacked(long, network, samples).forwards
-    assert ((forwards == 1) | ((forwards - 1) % 100 == 0)).all(), "samples leave at the end of a cycle"
-    assert forwards.double().mean() < 500
-    assert (judged_norms(long, network, samples) <= judged_norms(FastMinimumNorm(norm), network, samples)).all()
+    assert set(forwards.tolist()) <= {1, 1 + 750, 1 + 1000}, "samples leave at the end of the second cycle or the third"
+    assert (forwards == 1 + 750).double().mean() > 0.5
+    short = judged_norms(FastMinimumNorm(norm), network, samples)
+    assert np.median(judged_norms(long, network, samples)) <= np.median(short)
 
 
-@pytest.mark.parametrize(("steps", "spent"), [(1, 1), (100, 100), (101, 100), (250, 249), (300, 300)])
-def test_a_sample_that_never_breaks_is_given_all_steps_up_to_equal_cycles(steps: int, spent: int) -> None:
+@pytest.mark.parametrize("steps", [1, 100, 101, 250, 300])
+def test_a_sample_that_never_breaks_is_given_all_steps(steps: int) -> None:
     samples = Samples(torch.arange(1), torch.rand(1, 3, 8, 8), torch.tensor([9]))
     candidates = attacked(FastMinimumNorm("l2", steps=steps), Blind(), samples)
-    assert candidates.forwards.tolist() == [1 + spent]
-    assert candidates.backwards.tolist() == [spent]
+    assert candidates.forwards.tolist() == [1 + steps]
+    assert candidates.backwards.tolist() == [steps]
 
 
 @pytest.mark.parametrize("norm", NORMS)

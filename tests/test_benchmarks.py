@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import attacks, corruptions
-from benchmarks.cost import cost_of
+from benchmarks.cost import Cost, cost_of
 from benchmarks.libraries import LIBRARIES, Task
+from benchmarks.table import Side, compare
 from hahbench.attacks import build_attack
 from hahbench.catalog import models, read_attack
 from hahbench.corruptions import CORRUPTIONS
@@ -23,6 +24,7 @@ from hahbench.data import load_images
 from hahbench.models.load import load_model
 from hahbench.models.prepare import prepare
 from hahbench.outcome import Samples
+from hahbench.spec import AttackSpec
 
 N = 6
 CLASSES = 10
@@ -122,6 +124,17 @@ def test_minimum_norm_attacks_of_the_libraries_leave_wrong_samples_alone_and_bre
     assert bool((found[3:] != clean[3:]).all())
     lengths = (images - samples.images)[3:].flatten(1).norm(dim=1)
     assert 0.05 < float(lengths.median()) < 0.6
+
+
+def test_norms_are_compared_on_the_samples_that_both_sides_broke() -> None:
+    def side(engine: str, norms: list[float]) -> Side:
+        frame = pd.DataFrame({"label": 0, "adv_pred": [1 if norm < math.inf else 0 for norm in norms], "l2": norms})
+        return Side(engine, frame, Cost(1.0, 1.0, 1.0, 1, 1, 1, 1.0))
+
+    ours, theirs = side("hahbench", [0.0, 1.0, 2.0, 3.0, math.inf]), side("foolbox", [0.0, 4.0, 2.0, math.inf, 1.0])
+    row = compare("a", AttackSpec("fmn-l2", "fmn", "l2"), None, theirs, ours)
+    assert row.norm_ratio == pytest.approx(2.0)
+    assert math.isnan(compare("a", AttackSpec("pgd", "pgd", "l2", (0.5,)), 0.5, theirs, ours).norm_ratio)
 
 
 def test_the_cost_counts_images_at_the_whole_model(standard: nn.Module, samples: Samples) -> None:

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from hahbench.attacks.base import Progress, check_at_least_one, check_no_level, check_positive
 from hahbench.attacks.engine import VERSION, Lanes, attack_correct
-from hahbench.attacks.losses import loss_and_gradient, margin
+from hahbench.attacks.losses import errs_clearly, loss_and_gradient, margin
 from hahbench.attacks.projections import lengths, per_image, project_l2, project_linf, unit
 from hahbench.errors import HahbenchError
 from hahbench.outcome import Candidates, Samples
 from hahbench.spec import Norm
 
-_LONGEST_CYCLE = 100
+_MOST_IN_ONE_CYCLE = 100
 # A norm that falls by less than this share in a cycle has settled.
 _SETTLED = 0.01
 # Of the first and of later cycles, in units of the largest step size. An l0 ball bounds no magnitude, and long steps
@@ -40,8 +40,9 @@ _DUAL_ORDER = {"l1": math.inf, "l2": 2.0, "linf": 1.0}
 class FastMinimumNorm:
     """The smallest perturbation, in one norm, with which the model errs.
 
-    The steps are spent in equal cycles of at most 100; each anneals the step size and gamma anew, and all but the first
-    start from the best point so far. A sample leaves after a cycle in which its norm fell by less than a hundredth.
+    More than 100 steps are spent in three cycles, a half and two quarters: each anneals the step size and gamma anew,
+    and the later ones start from the best point so far. A sample leaves after the second if its norm fell in it by less
+    than a hundredth. After a shorter first cycle the norms stay larger, whatever follows it.
 
     Attributes:
         norm: the norm that is minimised.
@@ -58,7 +59,7 @@ class FastMinimumNorm:
     gamma: float = 0.05
     batch_size: int = 128
 
-    version: ClassVar[str] = f"2, engine {VERSION}"
+    version: ClassVar[str] = f"3, engine {VERSION}"
     worst_case: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -119,9 +120,9 @@ class Fmn:
 
     def __init__(self, norm: Norm, steps: int, max_stepsize: float, gamma: float) -> None:
         self.norm, self.max_stepsize, self.gamma = norm, max_stepsize, gamma
-        cycles = math.ceil(steps / _LONGEST_CYCLE)
-        self.cycle = steps // cycles
-        self.steps = cycles * self.cycle
+        self.steps = steps
+        self.later_cycle = steps // 4 if steps > _MOST_IN_ONE_CYCLE else steps
+        self.first_cycle = steps - 2 * self.later_cycle if steps > _MOST_IN_ONE_CYCLE else steps
 
     def start(self, lanes: Lanes) -> FmnLanes:
         """The clean image, within no ball; for l0 a ball of one colour value."""
@@ -139,7 +140,7 @@ class Fmn:
         logits, loss, gradient = loss_and_gradient(model, lanes.point, lambda z: -margin(z, lanes.labels))
         lanes.forwards += 1
         lanes.backwards += 1
-        erring = logits.argmax(dim=1) != lanes.labels
+        erring = errs_clearly(logits, lanes.labels)
         delta = lanes.point - lanes.images
         norm = lengths(delta, self.norm)
         better = erring & (norm < lanes.smallest)
@@ -147,9 +148,10 @@ class Fmn:
         lanes.smallest = torch.where(better, norm, lanes.smallest)
         lanes.broken |= erring
         # Cosine annealing (algorithm 1, lines 14 and 15).
-        annealing = (1 + torch.cos(math.pi * (lanes.step % self.cycle) / self.cycle)) / 2
+        place, cycle = self._place_in_cycle(lanes)
+        annealing = (1 + torch.cos(math.pi * place / cycle)) / 2
         first, later = _STEPSIZES[self.norm]
-        largest = self.max_stepsize * torch.where(lanes.step < self.cycle, first, later)
+        largest = self.max_stepsize * torch.where(lanes.step < self.first_cycle, first, later)
         stepsize = largest * (_LAST_STEPSIZE + (1 - _LAST_STEPSIZE) * annealing)
         gamma = _LAST_GAMMA + (self.gamma - _LAST_GAMMA) * annealing
         if self.norm == "l0":
@@ -157,17 +159,22 @@ class Fmn:
         else:
             dual = torch.linalg.vector_norm(gradient.flatten(1), ord=_DUAL_ORDER[self.norm], dim=1)
             boundary = norm + loss.abs() / dual.clamp_min(_TINY)
-            late = lanes.step >= self.cycle // 5
+            late = lanes.step >= self.first_cycle // 5
             boundary = torch.where(late, boundary.maximum(lanes.epsilon * (1 + gamma)), boundary)
             lanes.epsilon = _next_radius(lanes, erring, gamma, boundary)
         farthest = torch.maximum(lanes.images, 1 - lanes.images)
         lanes.epsilon = lanes.epsilon.minimum(lengths(farthest, self.norm))
         delta = _PROJECT[self.norm](delta + per_image(stepsize) * unit(gradient), lanes.epsilon)
         lanes.point = (lanes.images + delta).clamp(0, 1)
-        self._end_cycle(lanes)
+        self._end_cycle(lanes, place + 1 == cycle)
 
-    def _end_cycle(self, lanes: FmnLanes) -> None:
-        ending = (lanes.step + 1) % self.cycle == 0
+    def _place_in_cycle(self, lanes: FmnLanes) -> tuple[Tensor, Tensor]:
+        """Each (L,): the steps since the cycle began, and how many it has."""
+        since_first = lanes.step - self.first_cycle
+        place = torch.where(since_first < 0, lanes.step, since_first % self.later_cycle)
+        return place, torch.where(since_first < 0, self.first_cycle, self.later_cycle)
+
+    def _end_cycle(self, lanes: FmnLanes, ending: Tensor) -> None:
         settled = lanes.broken & (lanes.smallest > (1 - _SETTLED) * lanes.smallest_before)
         lanes.done = (ending & settled) | (lanes.step + 1 == self.steps)
         restarting = ending & lanes.broken

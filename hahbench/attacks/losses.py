@@ -12,6 +12,8 @@ from torch.nn import functional
 Loss: TypeAlias = Callable[[Tensor], Tensor]
 
 _TINY = 1e-12
+# Of the largest logit: twice what preparing a model may change.
+_ROUND_OFF = 2e-5
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -28,6 +30,15 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     own = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
     other = logits.scatter(1, labels.unsqueeze(1), -torch.inf).amax(dim=1)
     return own - other
+
+
+def errs_clearly(logits: Tensor, labels: Tensor) -> Tensor:
+    """(N,), whether another class leads the label by more than round-off.
+
+    Attacks that seek the nearest error end where two logits are all but equal; less of a lead is lost when the judge
+    asks the model as it was given, in other batches.
+    """
+    return margin(logits, labels) < -_ROUND_OFF * logits.abs().amax(dim=1)
 
 
 def difference_of_logits_ratio(logits: Tensor, labels: Tensor) -> Tensor:
