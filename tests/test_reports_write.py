@@ -152,7 +152,7 @@ my net: Clean; AutoAttack l_inf 2/255; AutoAttack l2 0.25
 def test_a_model_of_the_paper_without_weights_comes_with_the_command_that_trains_it(tmp_path: Path) -> None:
     Results().add("HaH", 9).write(tmp_path)
     page = (tmp_path / "cifar10-jpeg-n10" / "table3.md").read_text(encoding="utf-8")
-    untrained = "HaH-no-loss"
+    untrained = "HaH-batch-norm"
     assert f"cifar10/{untrained}" not in catalog.models()
     train = f"    hahbench train {untrained} --dataset cifar10 --data PATH\n"
     assert f"{train}    hahbench run paper --model trained/{untrained}.toml --dataset cifar10 --data PATH " in page

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hahbench.attacks.base import Progress, check_at_least_one, check_no_level, check_positive
 from hahbench.attacks.engine import VERSION, Lanes, attack_correct
-from hahbench.attacks.losses import loss_and_gradient, margin
+from hahbench.attacks.losses import errs_clearly, loss_and_gradient, margin
 from hahbench.attacks.projections import lengths, per_image
 from hahbench.errors import HahbenchError
 from hahbench.outcome import Candidates, Samples
@@ -52,7 +52,7 @@ class CarliniWagner:
     confidence: float = 0.0
     batch_size: int = 128
 
-    version: ClassVar[str] = f"1, engine {VERSION}"
+    version: ClassVar[str] = f"2, engine {VERSION}"
     worst_case: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -156,7 +156,7 @@ class CarliniWagnerStepper:
         logits, penalty, gradient = loss_and_gradient(model, point, lambda z: self._penalty(z, lanes))
         lanes.forwards += 1
         lanes.backwards += 1
-        erring = margin(logits, lanes.labels) < -self.attack.confidence
+        erring = errs_clearly(logits, lanes.labels) & (margin(logits, lanes.labels) < -self.attack.confidence)
         norm = lengths(delta, "l2")
         better = erring & (norm < lanes.smallest)
         lanes.candidate[better] = point[better]
