@@ -112,8 +112,8 @@ class FmnLanes(Lanes):
 class Fmn:
     """Algorithm 1 in cycles; the arguments are those of ``FastMinimumNorm``.
 
-    Unlike in the paper, epsilon grows by gamma at least where a fifth of a cycle found no error: the linear estimate of
-    the boundary's distance alone can stall in front of a curved one.
+    Unlike in the paper, epsilon grows by gamma at least where a fifth of the first cycle found no error: the linear
+    estimate of the boundary's distance alone can stall in front of a curved one.
     """
 
     attempts = 1
