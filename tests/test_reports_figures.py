@@ -195,6 +195,12 @@ def test_no_two_models_look_alike() -> None:
     assert len(set(style.looks(pd.DataFrame({"model": names, "display": names})).values())) == 62
 
 
+def test_a_model_of_ones_own_has_a_colour_of_its_own_while_there_are_any() -> None:
+    names = ["Standard", "HaH", "HaH-no-loss", "mine", "yours"]
+    found = style.looks(pd.DataFrame({"model": names, "display": names}))
+    assert len({look.color for look in found.values()}) == 5
+
+
 # Machado, Oliveira and Fernandes 2009, severity 1: what protanopes and deuteranopes see of linear RGB.
 PROTANOPE = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
 DEUTERANOPE = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]

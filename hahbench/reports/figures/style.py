@@ -71,7 +71,8 @@ PALETTE = tuple(itertools.starmap(Look, zip(_COLORS, _MARKERS, strict=False)))
 def looks(models: pd.DataFrame) -> dict[str, Look]:
     """The look of each model by its display name, in the order in which figures show them.
 
-    The paper's models come first and look the same in every report; the others take what is left.
+    The paper's models come first and look the same in every report; the others take what is left, colours of their own
+    first.
 
     Args:
         models: ``model`` and ``display``, a row per model.
@@ -83,7 +84,8 @@ def looks(models: pd.DataFrame) -> dict[str, Look]:
         for display in [display for display, name in names.items() if name == known][:1]:
             found[display] = Look(*pair)
             del names[display]
-    others = itertools.cycle(free[len(_ORDER) :])
+    used = {look.color for look in found.values()}
+    others = itertools.cycle(sorted(free[len(_ORDER) :], key=lambda pair: pair[0] in used))
     return found | {display: Look(*next(others)) for display in names}
 
 
