@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from benchmarks.cost import Cost
 from hahbench.errors import HahbenchError
@@ -109,7 +110,7 @@ def compare(model: str, spec: AttackSpec, level: float | None, side: Side, ours:
         metric, result = "median_norm", float(np.median(norms))
         both = np.isfinite(norms) & np.isfinite(our_norms) & (norms > 0) & (our_norms > 0)
         if both.any():
-            norm_ratio = float(np.exp(np.mean(np.log(norms[both] / our_norms[both]))))
+            norm_ratio = float(stats.gmean(norms[both] / our_norms[both]))
     else:
         metric, result = "accuracy", float(np.mean(~broken))
     cost, n = side.cost, len(side.outcomes)

@@ -156,7 +156,7 @@ class CarliniWagnerStepper:
         logits, penalty, gradient = loss_and_gradient(model, point, lambda z: self._penalty(z, lanes))
         lanes.forwards += 1
         lanes.backwards += 1
-        erring = errs_clearly(logits, lanes.labels) & (margin(logits, lanes.labels) < -self.attack.confidence)
+        erring = errs_clearly(logits, lanes.labels, self.attack.confidence)
         norm = lengths(delta, "l2")
         better = erring & (norm < lanes.smallest)
         lanes.candidate[better] = point[better]

@@ -120,9 +120,10 @@ class Fmn:
 
     def __init__(self, norm: Norm, steps: int, max_stepsize: float, gamma: float) -> None:
         self.norm, self.max_stepsize, self.gamma = norm, max_stepsize, gamma
-        self.steps = steps
-        self.later_cycle = steps // 4 if steps > _MOST_IN_ONE_CYCLE else steps
-        self.first_cycle = steps - 2 * self.later_cycle if steps > _MOST_IN_ONE_CYCLE else steps
+        self.steps = self.first_cycle = self.later_cycle = steps
+        if steps > _MOST_IN_ONE_CYCLE:
+            self.later_cycle = steps // 4
+            self.first_cycle = steps - 2 * self.later_cycle
 
     def start(self, lanes: Lanes) -> FmnLanes:
         """The clean image, within no ball; for l0 a ball of one colour value."""

@@ -32,13 +32,13 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     return own - other
 
 
-def errs_clearly(logits: Tensor, labels: Tensor) -> Tensor:
-    """(N,), whether another class leads the label by more than round-off.
+def errs_clearly(logits: Tensor, labels: Tensor, confidence: float = 0.0) -> Tensor:
+    """(N,), whether another class leads the label by more than round-off, and by more than ``confidence``.
 
     Attacks that seek the nearest error end where two logits are all but equal; less of a lead is lost when the judge
     asks the model as it was given, in other batches.
     """
-    return margin(logits, labels) < -_ROUND_OFF * logits.abs().amax(dim=1)
+    return margin(logits, labels) < -(_ROUND_OFF * logits.abs().amax(dim=1)).clamp_min(confidence)
 
 
 def difference_of_logits_ratio(logits: Tensor, labels: Tensor) -> Tensor:
