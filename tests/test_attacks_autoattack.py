@@ -9,6 +9,7 @@ import pandas as pd
 import pyautoattack
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
 from hahbench.attacks.autoattack import AutoAttack, Member
@@ -116,6 +117,46 @@ def test_the_rand_version_averages_over_twenty_passes() -> None:
     assert candidates.member == [""] * 6
     assert candidates.forwards.tolist() == [1 + 2 * 101 * 20] * 6
     assert candidates.backwards.tolist() == [2 * 101 * 20] * 6
+
+
+class Coin(nn.Module):
+    """Class 1 where the mean of an image, and noise of standard deviation 0.2 on it, exceed 0.5."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        lead = images.flatten(1).mean(dim=1) - 0.5
+        lead = lead + 0.2 * torch.randn(len(images))
+        return torch.stack([-lead, lead], dim=1)
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 0.1, 0.4])
+def test_of_a_random_model_the_point_that_errs_most_often_is_found_for_every_sample(epsilon: float) -> None:
+    count, mean = 400, 0.4
+    samples = Samples(torch.arange(count), torch.full((count, 1, 2, 2), mean), torch.zeros(count, dtype=torch.int64))
+    # Right on the clean image and then on the perturbed one, which the model is asked about once each.
+    right, still_right = stats.norm(0.5, 0.2).cdf([1 - mean, 1 - mean - epsilon])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        candidates = AutoAttack("linf", ("apgd-ce",), randomized=True)(Coin(), samples, epsilon, 0, quiet)
+        outcomes = judged(Coin(), samples, candidates, "linf", epsilon)
+    robust = float((outcomes["adv_pred"] == outcomes["label"]).mean())
+    expected = float(right * still_right)
+    assert robust == pytest.approx(expected, abs=4 * (expected * (1 - expected) / count) ** 0.5)
+
+
+class Undefined(nn.Module):
+    """Class 0, and no answer at all where the mean of an image exceeds 0.6."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        own = (0.6 - images.flatten(1).mean(dim=1)).sqrt()
+        return torch.stack([own, torch.zeros_like(own)], dim=1)
+
+
+@pytest.mark.parametrize("member", ["apgd-ce", "square"])
+def test_an_answer_that_is_not_a_number_is_an_error(member: Member) -> None:
+    samples = Samples(torch.arange(4), torch.full((4, 1, 4, 4), 0.4), torch.zeros(4, dtype=torch.int64))
+    candidates = AutoAttack("linf", (member,))(Undefined(), samples, 0.25, 0, quiet)
+    outcomes = judged(Undefined(), samples, candidates, "linf", 0.25)
+    assert outcomes["adv_pred"].tolist() == [-1] * 4
 
 
 @pytest.mark.parametrize(("members", "fewest"), [(("apgd-t",), 4), (("apgd-dlr",), 3), ((), 4)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -48,6 +49,10 @@ def test_a_whole_number_is_a_number() -> None:
         ("fmn", "l2", {"steps": True}, "steps = True is not allowed; it must be a whole number"),
         ("fmn", "l2", {"steps": 0}, "'mine' .* steps = 0 is not allowed; it must be at least 1"),
         ("fmn", "l2", {"gamma": "0.1"}, "gamma = '0.1' is not allowed; it must be a number"),
+        ("fmn", "l2", {"max_stepsize": math.inf}, "max_stepsize = inf is not allowed; it must be positive and finite"),
+        ("carlini-wagner", "l2", {"confidence": math.inf}, "confidence = inf is not allowed; it must be at least 0"),
+        ("corruption", None, {"corruption": 3}, "corruption = 3 is not allowed; it must be a string"),
+        ("corruption", None, {"corruption": "frost", "photographs": 5}, "photographs = 5 is not allowed; it must be a"),
         ("fmn", "l2", {"gamma": 1}, "gamma = 1.0 is not allowed; it must lie between 0 and 1"),
         ("fmn", None, {}, "norm = None is not allowed; allowed: 'l0', 'l1', 'l2', 'linf'"),
         ("autoattack", "l0", {}, "norm = 'l0' is not allowed; allowed: 'l1', 'l2', 'linf'"),

@@ -208,3 +208,17 @@ def test_values_out_of_range_are_refused() -> None:
     ]:
         with pytest.raises(HahbenchError, match=rf"{name} = {value} is not allowed; it must .*{allowed}"):
             FastMinimumNorm("l2", **{name: value})  # type: ignore[arg-type]
+
+
+class Undefined(nn.Module):
+    """Class 1 where the mean of an image exceeds 0.56, undefined where it exceeds 0.6."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        own = (0.6 - images.flatten(1).mean(dim=1)).sqrt()
+        return torch.stack([own, torch.full_like(own, 0.2)], dim=1)
+
+
+@pytest.mark.parametrize(("norm", "distance"), [("linf", 0.16), ("l2", 0.16 * 2), ("l1", 0.16 * 4)])
+def test_answers_that_are_not_a_number_do_not_end_the_search(norm: Norm, distance: float) -> None:
+    samples = Samples(torch.arange(3), torch.full((3, 1, 2, 2), 0.4), torch.zeros(3, dtype=torch.int64))
+    assert judged_norms(FastMinimumNorm(norm), Undefined(), samples) == pytest.approx([distance] * 3, rel=0.02)

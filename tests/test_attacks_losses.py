@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from hahbench.attacks.losses import (
     cross_entropy,
     difference_of_logits_ratio,
+    errs,
+    errs_clearly,
     loss_and_gradient,
     margin,
     targeted_difference_of_logits_ratio,
@@ -88,3 +90,11 @@ def test_a_gradient_that_does_not_exist_or_is_not_finite_is_zero(function: objec
     with torch.no_grad():
         _, _, gradient = loss_and_gradient(Model(function), images, total)
     assert torch.equal(gradient, torch.zeros_like(images))
+
+
+def test_errors_are_those_of_the_judge_and_clear_ones_lead_by_more_than_round_off() -> None:
+    nan, inf = float("nan"), float("inf")
+    logits = torch.tensor([[2.0, 1.0], [1.0, 2.0], [nan, nan], [3.0, nan], [1.0, 1.0 + 1e-6], [inf, 0.0]])
+    labels = torch.zeros(6, dtype=torch.int64)
+    assert errs(logits, labels).tolist() == [False, True, True, True, True, False]
+    assert errs_clearly(logits, labels).tolist() == [False, True, True, True, False, False]

@@ -16,6 +16,7 @@ from hahbench.attacks.engine import Lanes
 from hahbench.attacks.losses import (
     cross_entropy,
     difference_of_logits_ratio,
+    errs,
     loss_and_gradient,
     targeted_difference_of_logits_ratio,
 )
@@ -45,6 +46,7 @@ class ApgdLanes(Lanes):
         interval: (L,), moves between the last checkpoint and the next.
         loss_at_check: (L,), the best loss at the last checkpoint.
         halved_at_check: (L,) bool, whether the step size was halved there.
+        candidate_loss: (L,), at ``candidate``; minus infinity where none is found.
     """
 
     x: Tensor
@@ -59,6 +61,7 @@ class ApgdLanes(Lanes):
     interval: Tensor
     loss_at_check: Tensor
     halved_at_check: Tensor
+    candidate_loss: Tensor
 
 
 class Apgd:
@@ -119,6 +122,7 @@ class Apgd:
             interval=torch.full_like(moves, self.first_interval),
             loss_at_check=unknown.clone(),
             halved_at_check=torch.ones_like(lanes.broken),
+            candidate_loss=unknown.clone(),
         )
 
     def step(self, model: nn.Module, lanes: ApgdLanes) -> None:
@@ -135,7 +139,9 @@ class Apgd:
     def evaluate(self, model: nn.Module, lanes: ApgdLanes, within: Tensor) -> Tensor:
         """The gradient at x, (L, C, H, W), from as many passes as asked for; keeps the best point.
 
-        A lane is done when its point is misclassified and ``within`` (L,) epsilon, or its steps are spent.
+        A lane is done when its point is misclassified and ``within`` (L,) epsilon, or its steps are spent. Of several
+        passes the mean counts, and of the points that err that of the largest mean loss is sought to the end: where a
+        model's output is random, the first one is one that it may well get right when it is asked again.
         """
         logits, loss, gradient = loss_and_gradient(model, lanes.x, lambda z: self._loss(z, lanes))
         for _ in range(self.passes - 1):
@@ -143,10 +149,16 @@ class Apgd:
             logits, loss, gradient = logits + again[0], loss + again[1], gradient + again[2]
         lanes.forwards += self.passes
         lanes.backwards += self.passes
-        lanes.broken = within & (logits.argmax(dim=1) != lanes.labels)
-        lanes.done = lanes.broken | (lanes.step + 1 == self.steps)
-        lanes.candidate[lanes.broken] = lanes.x[lanes.broken]
         improved = loss > lanes.best_loss
+        found = within & errs(logits, lanes.labels)
+        last = lanes.step + 1 == self.steps
+        if self.passes == 1:
+            lanes.broken, lanes.done = found, found | last
+        else:
+            found &= loss > lanes.candidate_loss
+            lanes.broken, lanes.done = lanes.broken | found, last
+        lanes.candidate[found] = lanes.x[found]
+        lanes.candidate_loss = torch.where(found, loss, lanes.candidate_loss)
         lanes.best[improved] = lanes.x[improved]
         lanes.best_gradient[improved] = gradient[improved]
         lanes.best_loss = torch.where(improved, loss, lanes.best_loss)

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from hahbench.attacks.apgd import Apgd, ApgdLoss
 from hahbench.attacks.apgd_l1 import ApgdL1
-from hahbench.attacks.base import Progress, check_at_least_one, check_epsilon
+from hahbench.attacks.base import Progress, check_at_least_one, check_classes, check_epsilon
 from hahbench.attacks.engine import VERSION, Stepper, begin, count_workers, drive, merge
 from hahbench.attacks.fab import Fab
+from hahbench.attacks.losses import errs
 from hahbench.attacks.square import Square
 from hahbench.errors import HahbenchError
 from hahbench.outcome import Candidates, Samples
@@ -24,8 +25,6 @@ Member: TypeAlias = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square"]
 STANDARD: tuple[Member, ...] = ("apgd-ce", "apgd-t", "fab-t", "square")
 RAND: tuple[Member, ...] = ("apgd-ce", "apgd-dlr")
 
-# The difference-of-logits-ratio losses read the third largest logit or, when targeted, the fourth.
-_FEWEST_CLASSES: dict[Member, int] = {"apgd-dlr": 3, "apgd-t": 4}
 _MOST_TARGETS = 9
 _GRADIENTS_WHEN_RANDOMIZED = 20
 # These attack the model in low precision where it has been prepared for that; every break is confirmed in float32.
@@ -97,8 +96,10 @@ class AutoAttack:
         """
         epsilon = check_epsilon(level)
         candidates, logits = begin(model, samples, self.batch_size)
-        self._check_classes(logits.shape[1])
-        robust = (logits.argmax(dim=1) == samples.labels).nonzero().squeeze(1)
+        check_classes(self._members, logits.shape[1])
+        # Where the output is random one pass does not tell which samples the judge will find correct.
+        attacked = ~errs(logits, samples.labels) | self.randomized
+        robust = attacked.nonzero().squeeze(1)
         # The label comes first also where another class ties with it.
         ranking = logits.scatter(1, samples.labels.unsqueeze(1), torch.inf).argsort(dim=1, descending=True)
         approximate = getattr(model, "low_precision", None)
@@ -128,14 +129,6 @@ class AutoAttack:
             finished += share
         progress(1.0, len(robust) / len(samples))
         return candidates
-
-    def _check_classes(self, classes: int) -> None:
-        for member in self._members:
-            if classes < _FEWEST_CLASSES.get(member, 2):
-                raise HahbenchError(
-                    f"kind 'autoattack': member {member!r} needs at least {_FEWEST_CLASSES.get(member, 2)} classes, "
-                    f"the model has {classes}; choose other members"
-                )
 
     def _stepper(
         self, member: Member, epsilon: float, ranking: Tensor, seed: int, approximate: nn.Module | None

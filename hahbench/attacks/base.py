@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import ClassVar, Protocol, TypeAlias
 
 from torch import nn
 
 from hahbench.errors import HahbenchError
 from hahbench.outcome import Candidates, Samples
+
+# The difference-of-logits-ratio losses read the third largest logit or, when targeted, the fourth.
+_FEWEST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}
 
 Progress: TypeAlias = Callable[[float, float], None]
 """Called now and then with the fraction of the work done and the attack's own idea of the robust accuracy so far."""
@@ -18,9 +22,9 @@ def check_epsilon(level: float | None) -> float:
     """``level`` as the epsilon that bounds a perturbation.
 
     Raises:
-        HahbenchError: there is no level, or it is not positive.
+        HahbenchError: there is no level, or it is not positive, or infinite.
     """
-    if level is None or not level > 0:
+    if level is None or not 0 < level < math.inf:
         raise HahbenchError(f"level = {level} is not allowed; each of the levels must be an epsilon > 0")
     return level
 
@@ -50,11 +54,25 @@ def check_positive(**values: float) -> None:
     """Check parameters that are sizes.
 
     Raises:
-        HahbenchError: one of them is not positive.
+        HahbenchError: one of them is not positive, or infinite.
     """
     for name, value in values.items():
-        if not value > 0:
-            raise HahbenchError(f"{name} = {value} is not allowed; it must be positive")
+        if not 0 < value < math.inf:
+            raise HahbenchError(f"{name} = {value} is not allowed; it must be positive and finite")
+
+
+def check_classes(members: Iterable[str], classes: int) -> None:
+    """Check that AutoAttack's members can be run on a model.
+
+    Raises:
+        HahbenchError: one of them needs more classes.
+    """
+    for member in members:
+        if classes < (fewest := _FEWEST_CLASSES.get(member, 2)):
+            raise HahbenchError(
+                f"kind 'autoattack': member {member!r} needs at least {fewest} classes, the model has {classes}; "
+                "choose other members"
+            )
 
 
 class Attack(Protocol):

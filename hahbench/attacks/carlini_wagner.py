@@ -59,8 +59,8 @@ class CarliniWagner:
         """Refuse values out of range."""
         check_at_least_one(steps=self.steps, search_steps=self.search_steps, batch_size=self.batch_size)
         check_positive(learning_rate=self.learning_rate, initial_constant=self.initial_constant)
-        if not self.confidence >= 0:
-            raise HahbenchError(f"confidence = {self.confidence} is not allowed; it must be at least 0")
+        if not 0 <= self.confidence < math.inf:
+            raise HahbenchError(f"confidence = {self.confidence} is not allowed; it must be at least 0 and finite")
 
     @property
     def passes(self) -> float:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hahbench.attacks.apgd import Apgd, ApgdLanes
 from hahbench.attacks.apgd_l1 import ApgdL1
 from hahbench.attacks.engine import Lanes, Stepper, drive
-from hahbench.attacks.losses import cross_entropy, margin
+from hahbench.attacks.losses import cross_entropy, errs, margin
 from hahbench.attacks.square import Square
 from hahbench.outcome import Samples
 
@@ -59,7 +59,8 @@ def diagnose(
     """Reasons to doubt a robust accuracy, most telling first; empty when there is none.
 
     At most 32 of the samples that the model classifies correctly are probed, those that the attack left robust first,
-    with up to 75 forward and backward passes each, 110 more forward passes, and 21 of each on every other model.
+    with up to 75 forward and backward passes each, some 115 more forward passes, and some 22 of each on every other
+    model.
 
     Args:
         model: in evaluation mode with frozen weights, on the device of the samples.
@@ -293,4 +294,4 @@ def _broken(model: nn.Module, samples: Samples, stepper: Stepper[Any]) -> int:
 
 
 def _wrong(model: nn.Module, samples: Samples, images: Tensor) -> int:
-    return int((_logits(model, images).argmax(dim=1) != samples.labels).sum())
+    return int(errs(_logits(model, images), samples.labels).sum())

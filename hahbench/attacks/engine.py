@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from hahbench.attacks.base import Progress
+from hahbench.attacks.losses import errs
 from hahbench.outcome import Candidates, Samples
 
 
@@ -137,14 +138,16 @@ def drive(
         progress: called with the fraction of the work done, and the fraction not broken so far.
         approximate: a faster model that gives nearly the same logits, to be attacked in place of ``model``. What breaks
             it must break ``model`` too, or the attempt is made again on ``model``.
-        workers: how many; by default as many as torch has threads, with 8 lanes or more for each.
+        workers: how many; by default as many as torch has threads, with 8 lanes or more for each, and one for a model
+            that was found to be random when it was prepared, whose numbers threads would take in any order.
     """
     if rows is None:
         rows = torch.arange(len(samples), device=samples.labels.device)
     lanes = min(batch_size, stepper.attempts * len(rows))
     threads = torch.get_num_threads()
     if workers is None:
-        workers = count_workers(samples.images.device, lanes)
+        is_random = getattr(model, "is_random", False)
+        workers = 1 if is_random else count_workers(samples.images.device, lanes)
     none = torch.full_like(rows, -1)
     if candidates is None:
         candidates = samples.images.clone()
@@ -233,7 +236,7 @@ def attack_correct(
         progress: told of the samples' robust accuracy, those already wrong included.
     """
     candidates, logits = begin(model, samples, batch_size)
-    correct = (logits.argmax(dim=1) == samples.labels).nonzero().squeeze(1)
+    correct = (~errs(logits, samples.labels)).nonzero().squeeze(1)
     share = len(correct) / len(samples)
     driven = drive(
         stepper,
@@ -378,7 +381,7 @@ class _Worker(Generic[L]):
         """End the attempts that break the approximation alone; they are made again on the model itself."""
         claimed = lanes.broken.nonzero().squeeze(1)
         if len(claimed) > 0:
-            held = claimed[self.model(lanes.candidate[claimed]).argmax(dim=1) == lanes.labels[claimed]]
+            held = claimed[~errs(self.model(lanes.candidate[claimed]), lanes.labels[claimed])]
             lanes.forwards[claimed] += 1
             lanes.broken[held] = False
             lanes.done[held] = True

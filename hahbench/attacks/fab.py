@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hahbench.attacks.engine import Lanes
 from hahbench.attacks.hyperplane import towards_hyperplane
-from hahbench.attacks.losses import loss_and_gradient
+from hahbench.attacks.losses import errs, loss_and_gradient
 from hahbench.attacks.projections import lengths, per_image
 
 _LARGEST_BIAS = 0.1
@@ -59,14 +59,14 @@ class Fab:
         logits, lead, gradient = loss_and_gradient(
             model, lanes.x, lambda logits: logits.gather(1, pair).diff(dim=1).squeeze(1)
         )
-        broken = (logits.argmax(dim=1) != lanes.labels) & self._within(lanes, lanes.x)
+        broken = errs(logits, lanes.labels) & self._within(lanes, lanes.x)
         x = torch.where(per_image(broken), lanes.x, self._next_point(lanes, lead, gradient))
         within, last = self._within(lanes, x), lanes.step + 1 >= self.steps
         predicted = (~within | last) & ~broken
         adversarial = torch.zeros_like(broken)
         rows = predicted.nonzero().squeeze(1)
         if len(rows) > 0:
-            adversarial[rows] = model(x[rows]).argmax(dim=1) != lanes.labels[rows]
+            adversarial[rows] = errs(model(x[rows]), lanes.labels[rows])
         lanes.forwards += 1 + predicted.long()
         lanes.backwards += 1
         lanes.broken = broken | (adversarial & within)

@@ -160,7 +160,7 @@ class Fmn:
         else:
             dual = torch.linalg.vector_norm(gradient.flatten(1), ord=_DUAL_ORDER[self.norm], dim=1)
             boundary = norm + loss.abs() / dual.clamp_min(_TINY)
-            late = lanes.step >= self.first_cycle // 5
+            late = lanes.step >= max(1, self.first_cycle // 5)
             boundary = torch.where(late, boundary.maximum(lanes.epsilon * (1 + gamma)), boundary)
             lanes.epsilon = _next_radius(lanes, erring, gamma, boundary)
         farthest = torch.maximum(lanes.images, 1 - lanes.images)

@@ -32,13 +32,18 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     return own - other
 
 
+def errs(logits: Tensor, labels: Tensor) -> Tensor:
+    """(N,), whether another class than the label (N,) is predicted, or none: a logit is NaN; as the judge has it."""
+    return (logits.argmax(dim=1) != labels) | logits.isnan().any(dim=1)
+
+
 def errs_clearly(logits: Tensor, labels: Tensor, confidence: float = 0.0) -> Tensor:
     """(N,), whether another class leads the label by more than round-off, and by more than ``confidence``.
 
-    Attacks that seek the nearest error end where two logits are all but equal; less of a lead is lost when the judge
-    asks the model as it was given, in other batches.
+    A logit that is NaN is an error too. Attacks that seek the nearest error end where two logits are all but equal;
+    less of a lead is lost when the judge asks the model as it was given, in other batches.
     """
-    return margin(logits, labels) < -(_ROUND_OFF * logits.abs().amax(dim=1)).clamp_min(confidence)
+    return ~(margin(logits, labels) >= -(_ROUND_OFF * logits.abs().amax(dim=1)).clamp_min(confidence))
 
 
 def difference_of_logits_ratio(logits: Tensor, labels: Tensor) -> Tensor:

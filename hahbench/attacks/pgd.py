@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hahbench.attacks import random
 from hahbench.attacks.base import Progress, check_at_least_one, check_epsilon, check_positive
 from hahbench.attacks.engine import VERSION, Lanes, attack_correct
-from hahbench.attacks.losses import cross_entropy, loss_and_gradient
+from hahbench.attacks.losses import cross_entropy, errs, loss_and_gradient
 from hahbench.attacks.projections import per_image, project_l2, project_linf, unit
 from hahbench.errors import HahbenchError
 from hahbench.outcome import Candidates, Samples
@@ -103,7 +103,7 @@ class Pgd:
         logits, _, gradient = loss_and_gradient(model, lanes.point, lambda z: cross_entropy(z, lanes.labels))
         lanes.forwards += 1
         lanes.backwards += 1
-        lanes.broken = logits.argmax(dim=1) != lanes.labels
+        lanes.broken = errs(logits, lanes.labels)
         lanes.candidate[lanes.broken] = lanes.point[lanes.broken]
         lanes.done = lanes.broken | (lanes.step + 1 == self.steps)
         linf = self.attack.norm == "linf"

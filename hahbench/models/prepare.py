@@ -29,15 +29,18 @@ class PreparedModel(nn.Module):
     Attributes:
         low_precision: the same in bfloat16, for attacks that can do with approximate logits; None where that is not
             faster on the device, or changes the logits too much.
+        is_random: whether it answers otherwise when it is asked again.
     """
 
     low_precision: nn.Module | None
+    is_random: bool
 
     def __init__(self, model: nn.Module, memory_format: torch.memory_format) -> None:
         super().__init__()
         self.model = model
         self.memory_format = memory_format
         self.low_precision = None
+        self.is_random = False
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -69,6 +72,7 @@ def prepare(model: nn.Module, images: Tensor) -> PreparedModel:
         # Any module may be given; what cannot be copied or has no gradient is attacked as it is.
         return plain
     if not _agree(again, wanted):
+        plain.is_random = True
         return plain
     for change in (_normalize_weights_once, _pool_early, _fold_batch_norm, _lay_channels_last):
         try:

@@ -17,7 +17,7 @@ import torch
 from pyautoattack import checks
 from torch import Tensor, nn
 
-from hahbench.attacks.base import Progress, check_at_least_one, check_epsilon
+from hahbench.attacks.base import Progress, check_at_least_one, check_classes, check_epsilon
 from hahbench.attacks.reference.watched import WatchedModel
 from hahbench.errors import HahbenchError
 from hahbench.outcome import Candidates, Samples
@@ -34,8 +34,6 @@ _PASSES: dict[Member, tuple[int, int]] = {
     "fab-t": (1828, 900),
     "square": (5003, 0),
 }
-# The difference-of-logits-ratio losses read the third largest logit or, when targeted, the fourth.
-_FEWEST_CLASSES: dict[Member, int] = {"apgd-dlr": 3, "apgd-t": 4}
 _GRADIENTS_WHEN_RANDOMIZED = 20
 
 
@@ -143,12 +141,7 @@ class PyAutoAttack:
         return Candidates.untold(candidates, forwards=queries.round().long())
 
     def _library(self, model: nn.Module, epsilon: float, seed: int, classes: int, device: torch.device) -> Any:
-        for member in self._members:
-            if classes < _FEWEST_CLASSES.get(member, 2):
-                raise HahbenchError(
-                    f"kind 'autoattack': member {member!r} needs at least {_FEWEST_CLASSES.get(member, 2)} classes, "
-                    f"the model has {classes}; choose other members"
-                )
+        check_classes(self._members, classes)
         library = pyautoattack.AutoAttack(
             model,
             norm=_LIBRARY_NORM[self.norm],
