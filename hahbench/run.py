@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import datetime
@@ -11,7 +12,7 @@ import platform
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,7 @@ from hahbench.spec import AttackSpec, Cell, Exhibit, ExhibitKind, ModelCard, dig
 from hahbench.store import Store
 
 _FEWEST_TO_EXAMINE = 2
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +88,7 @@ def run(
     """Run every cell that the store does not hold.
 
     The models, the attacks' parameters and levels, and the samples are checked before the first cell is run, and each
-    cell is stored as soon as it is finished. Several runs may share a store, and so the work.
+    cell is stored as soon as it is finished. Several runs may share a store, and so the work: each cell is done by one.
 
     Args:
         cards: the models.
@@ -125,12 +127,23 @@ def run(
         "versions": f"hahbench {hahbench.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
     }
     samples_on_device = samples.to(device)
+    prepared = {job.card.name: job.prepared for job in jobs}
+
+    def examine(job: Job, outcomes: pd.DataFrame) -> None:
+        verdict = _verdict(job, samples_on_device, outcomes, prepared)
+        if verdict:
+            store.set_verdict(job.cell, verdict)
+        if verdict not in ("", "ok"):
+            observer.warned(job, verdict)
+
+    for job in jobs:
+        if _ball(job) and job.cell in store and not store.verdict(job.cell):
+            with store.claim(job.cell) as claimed:
+                # Else another run is in the midst of its diagnostics; one that was stopped there claims no more.
+                if claimed and not store.verdict(job.cell):
+                    examine(job, store.read([job.cell])[1])
     clean_pred: dict[str, np.ndarray] = {}
-    for job in missing:
-        if job.cell in store:
-            # Another run on the same store was faster.
-            observer.finished(job, store.read([job.cell])[1], 0.0)
-            continue
+    for job in _claimed(missing, store, observer):
         observer.started(job)
         started = time.perf_counter()
         outcomes = attack_and_judge(job, samples_on_device, clean_pred, observer)
@@ -148,11 +161,7 @@ def run(
         }
         # Before the diagnostics, so that what the attack found is not lost with them.
         store.write(job.cell, outcomes, found)
-        verdict = _verdict(job, samples_on_device, outcomes, {other.card.name: other.prepared for other in jobs})
-        if verdict:
-            store.write(job.cell, outcomes, {**found, "verdict": verdict})
-        if verdict not in ("", "ok"):
-            observer.warned(job, verdict)
+        examine(job, outcomes)
         observer.finished(job, outcomes, seconds)
     for exhibit, job in _exhibits(jobs, kinds_of_exhibits):
         if exhibit not in store:
@@ -161,6 +170,28 @@ def run(
             store.write_exhibit(exhibit, shown, _now())
             observer.exhibited(exhibit, time.perf_counter() - started)
     return [job.cell for job in jobs]
+
+
+def _claimed(missing: Sequence[Job], store: Store, observer: Observer) -> Iterator[Job]:
+    """The jobs that no other run on the same store does, each claimed until the next is asked for."""
+    waiting = collections.deque(missing)
+    refused = 0
+    while waiting:
+        job = waiting.popleft()
+        with store.claim(job.cell) as claimed:
+            if not claimed:
+                waiting.append(job)
+                refused += 1
+            else:
+                refused = 0
+                if job.cell in store:
+                    observer.finished(job, store.read([job.cell])[1], 0.0)
+                else:
+                    yield job
+        if refused > len(waiting):
+            # All that is left is being done by others, which may be killed.
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            refused = 0
 
 
 def _now() -> str:
@@ -260,17 +291,20 @@ def attack_and_judge(job: Job, samples: Samples, clean_pred: dict[str, np.ndarra
         for message in dict.fromkeys(str(doubt.message) for doubt in doubts):
             observer.warned(job, message)
         if cell.model not in clean_pred:
-            clean_pred[cell.model] = measure.predict(job.model, samples)
-        return measure.judge(
-            job.model,
-            samples,
-            candidates,
-            clean_pred=clean_pred[cell.model],
-            norm=cell.attack.norm,
-            epsilon=cell.level if job.attack.worst_case else None,
-            worst_case=job.attack.worst_case,
-            seconds=time.perf_counter() - started,
-        )
+            # The same in every run, where the model's output is random.
+            with _seeded(0, samples):
+                clean_pred[cell.model] = measure.predict(job.model, samples)
+        with _seeded(cell.seed, samples):
+            return measure.judge(
+                job.model,
+                samples,
+                candidates,
+                clean_pred=clean_pred[cell.model],
+                norm=cell.attack.norm,
+                epsilon=cell.level if job.attack.worst_case else None,
+                worst_case=job.attack.worst_case,
+                seconds=time.perf_counter() - started,
+            )
     except HahbenchError:
         raise
     except Exception as error:
@@ -328,16 +362,22 @@ def _seeded(seed: int, samples: Samples) -> Iterator[None]:
         yield
 
 
+def _ball(job: Job) -> tuple[Literal["l1", "l2", "linf"], float] | None:
+    """Norm and epsilon of a cell that can be examined."""
+    norm, epsilon = job.cell.attack.norm, job.cell.level
+    if not job.attack.worst_case or norm is None or norm == "l0" or epsilon is None:
+        return None
+    return norm, epsilon
+
+
 def _verdict(job: Job, samples: Samples, outcomes: pd.DataFrame, models: Mapping[str, nn.Module]) -> str:
     """``ok``, or what speaks against the robust accuracy; empty without an epsilon, or with too few samples."""
-    cell, norm = job.cell, job.cell.attack.norm
-    if not job.attack.worst_case or norm is None or norm == "l0" or cell.level is None:
-        return ""
-    if (outcomes["clean_pred"] == outcomes["label"]).sum() < _FEWEST_TO_EXAMINE:
+    cell, ball = job.cell, _ball(job)
+    if ball is None or (outcomes["clean_pred"] == outcomes["label"]).sum() < _FEWEST_TO_EXAMINE:
         return ""
     others = {name: model for name, model in models.items() if name != cell.model}
     try:
-        reasons = diagnose(job.model, samples, outcomes, norm=norm, epsilon=cell.level, seed=cell.seed, others=others)
+        reasons = diagnose(job.model, samples, outcomes, norm=ball[0], epsilon=ball[1], seed=cell.seed, others=others)
     except Exception as error:
         # What the attack found must not be lost over a probe.
         reasons = [f"the diagnostics raised {type(error).__name__}: {error}"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -19,10 +19,20 @@ REFERENCE = "-reference"
 """Ends the names and kinds of attacks that a library carries out, for comparison with hahbench's own."""
 
 
+_OF_GRADIENTS = "straight_through"
+"""The parameter of hahbench's networks that changes what attacks see, and not what is predicted."""
+
+
 def digest(*parts: object) -> str:
     """SHA-256, as 64 hexadecimal digits, of JSON-serialisable ``parts`` in canonical form."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def name_without_folder(model: str) -> str:
+    """``HaH`` for ``cifar10/HaH``; the names of other libraries' models, such as ``robustbench:cifar10/Linf/Standard``,
+    stay as they are."""
+    return model if ":" in model else model.rpartition("/")[2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +101,17 @@ class ModelRecord:
     training_log: tuple[Mapping[str, str], ...]
     classes: int | None = None
 
+    @property
+    def network(self) -> str:
+        """The same for models that differ in their gradients alone; empty for one without a file of weights."""
+        params = {name: value for name, value in self.params.items() if name != _OF_GRADIENTS}
+        return digest(self.loader, params, self.weights_sha256) if self.weights_sha256 else ""
+
+
+def networks(records: Iterable[ModelRecord]) -> dict[tuple[str, str], str]:
+    """The network of each model, by its name and digest."""
+    return {(record.model, record.model_digest): record.network for record in records}
+
 
 @dataclasses.dataclass(frozen=True)
 class AttackSpec:
@@ -113,6 +134,17 @@ class AttackSpec:
     params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     seed: int = 0
     draws: int = 1
+
+    @property
+    def portable_params(self) -> dict[str, Any]:
+        """``params`` without where corruptions lie on this machine: results depend on what the files hold.
+
+        The published files are checked against their MD5, and photographs come with their digest.
+        """
+        place = {"corruption-official": "folder"}.get(self.kind, "")
+        if self.kind == "corruption" and self.params.get("photographs_digest"):
+            place = "photographs"
+        return {name: value for name, value in self.params.items() if name != place}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +187,7 @@ class Cell:
         attack = self.attack
         return digest(
             [self.model, self.model_digest, self.data_digest],
-            [attack.name, attack.kind, attack.norm, dict(attack.params), self.attack_version],
+            [attack.name, attack.kind, attack.norm, attack.portable_params, self.attack_version],
             [self.level, self.seed],
         )
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 from hahbench import __version__
 from hahbench.atomic import replacing
@@ -77,6 +79,7 @@ _SHOWN: dict[ExhibitKind, dict[str, str]] = {
 }
 
 _METADATA = b"hahbench"
+_NO_RESULT = "is no result file; delete it and run the suite again"
 
 
 class Store:
@@ -116,6 +119,30 @@ class Store:
         except OSError as error:
             raise StoreError(f"{self.folder}: results cannot be written here: {error.strerror}") from error
 
+    @contextlib.contextmanager
+    def claim(self, cell: Cell) -> Iterator[bool]:
+        """Whether no other process is at work on the cell; then none begins it before the block ends.
+
+        The claim of a process that is killed ends with it. Where files cannot be locked everything can be claimed.
+        """
+        path = self.path(cell).with_suffix(".lock")
+        lock = FileLock(path)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            yield False
+            return
+        except (OSError, NotImplementedError):
+            yield True
+            return
+        try:
+            yield True
+        finally:
+            # Before it is free: whoever has opened it and takes it then finds the cell finished.
+            with contextlib.suppress(OSError):
+                path.unlink()
+            lock.release()
+
     def write(self, cell: Cell, outcomes: pd.DataFrame, facts: Mapping[str, Any]) -> None:
         """Keep a finished cell.
 
@@ -135,13 +162,30 @@ class Store:
             "attack": cell.attack.name,
             "kind": cell.attack.kind,
             "norm": cell.attack.norm or "",
-            "params": json.dumps(dict(cell.attack.params), sort_keys=True),
+            "params": json.dumps(cell.attack.portable_params, sort_keys=True),
             "attack_version": cell.attack_version,
             "level": cell.level,
             "seed": cell.seed,
             **facts,
         }
         _write(self.path(cell), outcomes[list(OUTCOME_COLUMNS)], row)
+
+    def verdict(self, cell: Cell) -> str:
+        """The verdict of a finished cell; empty where it was not examined.
+
+        Raises:
+            StoreError: the file is missing, damaged or of another layout.
+        """
+        return str(_read_table(self.path(cell))[0]["verdict"])
+
+    def set_verdict(self, cell: Cell, verdict: str) -> None:
+        """Keep the verdict of a finished cell.
+
+        Raises:
+            StoreError: as for reading and for writing.
+        """
+        said, table = _read_table(self.path(cell))
+        _write_table(self.path(cell), table, {**said, "verdict": verdict})
 
     def write_exhibit(self, exhibit: Exhibit, shown: pd.DataFrame, created: str) -> None:
         """Keep an exhibit.
@@ -211,7 +255,10 @@ class Store:
 
 
 def _write(path: Path, rows: pd.DataFrame, said: Mapping[str, Any]) -> None:
-    table = pa.Table.from_pandas(rows, preserve_index=False)
+    _write_table(path, pa.Table.from_pandas(rows, preserve_index=False), said)
+
+
+def _write_table(path: Path, table: pa.Table, said: Mapping[str, Any]) -> None:
     table = table.replace_schema_metadata({_METADATA: json.dumps({"schema": SCHEMA, "cell": said})})
     # Written by Arrow itself, a full disk would be an error without a number.
     buffer = io.BytesIO()
@@ -248,14 +295,26 @@ def _read_all(
 
 
 def _read(path: Path, said_of: list[str], columns: list[str]) -> tuple[dict[str, Any], pd.DataFrame]:
+    said, table = _read_table(path)
     try:
-        table = pq.read_table(io.BytesIO(path.read_bytes()))
+        return {name: said[name] for name in said_of}, table.to_pandas()[columns]
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise StoreError(f"{path}: {_NO_RESULT}") from error
+
+
+def _read_table(path: Path) -> tuple[dict[str, Any], pa.Table]:
+    """What a file says of what it holds, and that."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        table = pq.read_table(io.BytesIO(content))
         said = json.loads((table.schema.metadata or {})[_METADATA])
         layout = said["schema"]
         if layout == SCHEMA:
-            return {name: said["cell"][name] for name in said_of}, table.to_pandas()[columns]
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
-    except (pa.ArrowException, KeyError, ValueError) as error:
-        raise StoreError(f"{path}: is no result file; delete it and run the suite again") from error
+            return dict(said["cell"]), table
+    # What is damaged in the middle makes Arrow raise an OSError.
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{path}: {_NO_RESULT}") from error
     raise StoreError(f"{path}: has layout {layout}; this hahbench, {__version__}, reads layout {SCHEMA}; move it away")

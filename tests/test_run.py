@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import os
 import signal
@@ -70,7 +71,7 @@ class Silent:
 
 
 def test_runs_that_share_a_store_share_the_work(tmp_path: Path) -> None:
-    """A second run overtakes the first in the middle of its first cell."""
+    """A second run does the other cells while the first is in the middle of its first, and then waits for that."""
     store = Store(tmp_path)
     attacks = [AttackSpec("clean", "clean"), AttackSpec("noise", "gaussian-noise", levels=(0.1,), draws=2)]
     images = load_images("shapes", "test", None)
@@ -81,19 +82,30 @@ def test_runs_that_share_a_store_share_the_work(tmp_path: Path) -> None:
         options: dict[str, Any] = {"dataset_argument": "shapes", "from_path": False, "device": torch.device("cpu")}
         return run([untrained], attacks, images, 4, store=store, observer=observer, **options)
 
-    class Overtaken(Silent):
-        def started(self, job: Job) -> None:
-            if job.cell.attack.name == "clean":
-                start_run(Silent())
-                self.after_the_other = cell_files(tmp_path)
-            else:
-                raise AssertionError(f"{job.cell} is done a second time")
+    class Noting(Silent):
+        def __init__(self) -> None:
+            self.done: list[str] = []
 
-    overtaken = Overtaken()
-    cells = start_run(overtaken)
-    assert len(cells) == len(cell_files(tmp_path)) == 3
-    changed = [name for name, time in cell_files(tmp_path).items() if overtaken.after_the_other[name] != time]
-    assert changed == [store.path(cells[0]).name]
+        def started(self, job: Job) -> None:
+            self.done.append(f"{job.cell.attack.name} {job.cell.seed}")
+
+    second = Noting()
+
+    class Overtaken(Noting):
+        def started(self, job: Job) -> None:
+            super().started(job)
+            self.other = pool.submit(start_run, second)
+            until = time.monotonic() + 60
+            while len(cell_files(tmp_path)) < 2 and time.monotonic() < until:
+                time.sleep(0.01)
+
+    first = Overtaken()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        cells = start_run(first)
+        assert first.other.result(60) == cells
+    assert (first.done, second.done) == (["clean 0"], ["noise 0", "noise 1"])
+    assert len(cell_files(tmp_path)) == 3
+    assert not list(tmp_path.glob("*.lock"))
 
 
 def test_a_robust_accuracy_has_a_verdict_and_each_broken_sample_a_member(tmp_path: Path) -> None:
@@ -127,6 +139,62 @@ def test_a_robust_accuracy_has_a_verdict_and_each_broken_sample_a_member(tmp_pat
     assert (members.loc[~broken, "member"] == "").all()
     assert (members.loc[broken, "step"] > 0).all()
     assert (members["forwards"] >= members["backwards"]).all()
+
+
+class Noisy(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(3 * 32 * 32, 10, bias=False)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.linspace(-1, 1, 30720).sin().view(10, -1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.linear(images.flatten(1))
+        return logits + 3 * torch.randn_like(logits)
+
+
+def test_of_a_random_model_the_same_seed_gives_the_same_outcomes(tmp_path: Path) -> None:
+    """Also where threads share the work, and where other cells were done before."""
+    images = load_images("shapes", "test", None)
+    options: dict[str, Any] = {"dataset_argument": "shapes", "from_path": False, "device": torch.device("cpu")}
+    pgd = AttackSpec("pgd", "pgd", "linf", (0.02,), {"steps": 5})
+    found = []
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        for number, specs in enumerate(([pgd], [AttackSpec("clean", "clean"), pgd])):
+            torch.manual_seed(number)
+            store = Store(tmp_path / str(number))
+            cells = run([ModelCard("noisy", Noisy)], specs, images, 64, store=store, observer=Silent(), **options)
+            found.append(store.read(cells[-1:])[1].drop(columns=["key", "seconds"]))
+    finally:
+        torch.set_num_threads(threads)
+    first, second = found
+    pd.testing.assert_frame_equal(first, second)
+    assert (found[0]["clean_pred"] == found[0]["label"]).any()
+
+
+def test_a_verdict_that_a_stop_came_before_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    card = catalog.models()["shapes/Standard"]
+    attack = AttackSpec("apgd", "autoattack", "linf", (8 / 255,), {"members": ["apgd-ce"]})
+    images = load_images("shapes", "test", None)
+    options: dict[str, Any] = {"dataset_argument": "shapes", "from_path": False, "device": torch.device("cpu")}
+
+    def stopped(*_: object, **__: object) -> list[str]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr("hahbench.run.diagnose", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run([card], [attack], images, 12, store=store, observer=Silent(), **options)
+    before, found = store.read()
+    assert before["verdict"].tolist() == [""]
+    run([card], [attack], images, 12, store=store, observer=Silent(), **options)
+    after, kept = store.read()
+    assert after["verdict"].tolist() == ["ok"]
+    pd.testing.assert_frame_equal(after.drop(columns="verdict"), before.drop(columns="verdict"))
+    pd.testing.assert_frame_equal(kept, found)
 
 
 def rounded_input(**params: Any) -> torch.nn.Module:

@@ -113,10 +113,12 @@ def test_a_damaged_file_is_named(tmp_path: Path, outcomes: pd.DataFrame) -> None
     store = Store(tmp_path)
     store.write(CELL, outcomes, FACTS)
     path = store.path(CELL)
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(StoreError, match="is no result file; delete it") as caught:
-        store.read()
-    assert str(path) in str(caught.value)
+    whole = path.read_bytes()
+    for damaged in (whole[:-20], whole[:60] + bytes(400) + whole[460:]):
+        path.write_bytes(damaged)
+        with pytest.raises(StoreError, match="is no result file; delete it") as caught:
+            store.read()
+        assert str(path) in str(caught.value)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
