@@ -143,10 +143,9 @@ def run_suite(
 ) -> None:
     """Run a suite over models; a run that was stopped goes on where it stood."""
     from hahbench.attacks import on_reference_engine
-    from hahbench.attacks.corruption import on_source
+    from hahbench.attacks.corruption import on_sources
     from hahbench.cache import cache_folder
     from hahbench.catalog import resolve_models, resolve_suite
-    from hahbench.corruptions.official import find_official
     from hahbench.data import find_dataset, load_images
     from hahbench.device import choose_device
     from hahbench.progress import RunProgress
@@ -163,10 +162,8 @@ def run_suite(
     check_cards(cards, dataset_argument)
     torch_device = choose_device(device)
     images = load_images(dataset_argument, "test", data)
-    official = None
-    if images.name in ("cifar10", "cifar10-jpeg") and any(spec.kind == "corruption" for spec in attacks):
-        official = find_official([*([data] if data else []), cache_folder()], images.labels.numpy())
-    attacks = [on_source(spec, official, photographs) for spec in attacks]
+    folders = [*([data] if data else []), cache_folder()]
+    attacks = on_sources(attacks, images.name, images.labels.numpy(), folders, photographs)
     folder = Store(store)
     with RunProgress() as progress:
         cells = run(
@@ -183,8 +180,9 @@ def run_suite(
         )
     if as_json:
         from hahbench.metrics import scores
+        from hahbench.spec import networks
 
-        print(_json(scores(*folder.read(cells)).to_dict("records")))
+        print(_json(scores(*folder.read(cells), networks(folder.read_records())).to_dict("records")))
     else:
         print(f"{len(cells)} cells in {store}; 'hahbench report --store {store} --out DIR' makes the tables")
 
@@ -310,32 +308,38 @@ def check_baseline(
     from hahbench.regress.budget import measure_within
     from hahbench.regress.check import measure_whole, prepare_check
     from hahbench.regress.compare import check_levels, compare
-    from hahbench.regress.expect import check_floors, read_floors
+    from hahbench.regress.expect import check_floors, floors_of, read_floors
     from hahbench.regress.report import Report
     from hahbench.store import Store
 
     check_levels(alpha, tolerance)
+    if budget is not None and not 0 < budget < float("inf"):
+        raise HahbenchError(f"budget = {budget}; allowed: a number of seconds above 0, such as 60")
     found = read_baseline(baseline)
     floors = read_floors(expect or Path("pyproject.toml")) if expect or Path("pyproject.toml").is_file() else []
     checked = prepare_check(found, model or (), data, device=choose_device(device), first_seed=seed)
+    floors = floors_of(floors, found.cells, [card.name for card in checked.cards])
+    # Other draws than those of a suite would be pooled with them in its scores.
+    kept = Store(store if seed is None else store / f"check-seed-{seed}")
     if budget is None:
         with RunProgress() as progress:
-            pairs = measure_whole(checked, checked.cells, Store(store), progress)
+            pairs = measure_whole(checked, checked.cells, kept, progress)
     else:
         pairs = measure_within(
             checked,
-            Store(store),
+            kept,
             # The rest is for starting up, and for looks that last longer than those before.
             deadline=started + 0.9 * budget,
             alpha=alpha,
             tolerance=tolerance,
+            floors=floors,
             say=lambda line: print(line, file=sys.stderr),
         )
     comparisons = compare(pairs, alpha=alpha, tolerance=tolerance)
     report = Report(
         baseline=str(baseline),
         comparisons=comparisons,
-        floors=check_floors(floors, comparisons),
+        floors=check_floors(floors, pairs),
         alpha=alpha,
         tolerance=tolerance,
         seconds=time.monotonic() - started,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +13,15 @@ from PIL import Image
 from torch import nn
 
 from hahbench.attacks import build_attack
-from hahbench.attacks.corruption import on_source
+from hahbench.attacks.corruption import on_same_sources, on_source
 from hahbench.catalog import attacks
 from hahbench.corruptions import CORRUPTIONS, OFFICIAL, SEVERITIES
 from hahbench.corruptions.generate import corrupted
+from hahbench.corruptions.official import MD5
 from hahbench.data import DATASETS
 from hahbench.errors import HahbenchError
 from hahbench.outcome import Samples
-from hahbench.spec import AttackSpec
+from hahbench.spec import AttackSpec, Cell
 
 FOG = attacks()["corruption-fog"]
 FROST = attacks()["corruption-frost"]
@@ -67,6 +70,44 @@ def test_published_files_are_preferred_and_give_the_cell_another_version(tmp_pat
     assert official.params == {"corruption": "fog", "folder": str(tmp_path)}
     assert build_attack(official).version == "CIFAR-10-C, published files"
     assert build_attack(on_source(FOG, None)).version == "CIFAR-10-C (regenerated), generator 1"
+
+
+def test_published_files_are_preferred_to_photographs(tmp_path: Path) -> None:
+    (tmp_path / "frost.npy").touch()
+    assert on_source(FROST, tmp_path, tmp_path / "photographs").kind == "corruption-official"
+
+
+def test_where_the_files_lie_does_not_tell_results_apart(tmp_path: Path) -> None:
+    keys = set()
+    for folder in (tmp_path / "here", tmp_path / "there"):
+        folder.mkdir()
+        (folder / "fog.npy").touch()
+        spec = on_source(FOG, folder)
+        assert spec.portable_params == {"corruption": "fog"}
+        keys.add(Cell("m", "w", "d", spec, "1", 1.0, 0).key)
+    assert len(keys) == 1
+    assert keys != {Cell("m", "w", "d", FOG, "1", 1.0, 0).key}
+
+
+def test_what_another_machine_measured_is_read_from_where_it_lies_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "CIFAR-10-C"
+    folder.mkdir()
+    np.save(folder / "labels.npy", np.zeros(50_000, np.uint8))
+    content = (folder / "labels.npy").read_bytes()
+    monkeypatch.setitem(MD5, "labels", hashlib.md5(content, usedforsecurity=False).hexdigest())
+    elsewhere = AttackSpec("corruption-fog", "corruption-official", params={"corruption": "fog"})
+    regenerated = attacks()["corruption-snow"]
+    labels = np.zeros(3, np.int64)
+    found, same = on_same_sources([elsewhere, regenerated], labels, [tmp_path])
+    assert found.params == {"corruption": "fog", "folder": str(folder)}
+    assert same is regenerated
+    with pytest.raises(HahbenchError, match="'corruption-fog' reads the published files; --data has no folder"):
+        on_same_sources([elsewhere], labels, [])
+    photographs = dataclasses.replace(FROST, params={"corruption": "frost", "photographs_digest": "0"})
+    with pytest.raises(HahbenchError, match="'corruption-frost' was made of photographs"):
+        on_same_sources([photographs], labels, [tmp_path])
 
 
 def test_frost_of_photographs_keeps_its_name_and_their_digest(tmp_path: Path) -> None:

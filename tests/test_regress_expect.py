@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 
 from hahbench.errors import CatalogError, HahbenchError
-from hahbench.regress.compare import Comparison, Metric
-from hahbench.regress.expect import Floor, check_floors, read_floors
+from hahbench.regress.baseline import BaselineCell
+from hahbench.regress.compare import Pairs
+from hahbench.regress.expect import Floor, check_floors, floors_of, read_floors
+from hahbench.spec import AttackSpec
 
 ONE = '[[{table}]]\nmodel = "HaH"\nattack = "apgd-linf"\nlevel = "2/255"\nmin = 0.4\n'
 FLOOR = Floor("HaH", "apgd-linf", 2 / 255, 0.4, "here")
 
 
-def measured(low: float, n: int = 100, metric: Metric = "accuracy", **changes: object) -> Comparison:
-    facts: dict[str, object] = {
-        "model": "shapes/HaH", "attack": "apgd-linf", "level": 2 / 255, "metric": metric, "verdict": "same", "n": n,
-        "baseline_n": 100, "before": (0.5, 0.4, 0.6), "now": (low + 0.1, low, low + 0.2), "change": 0.0, "lost": 0,
-        "gained": 0, "lost_clean": 0, "p_value": 1.0, "samples_to_settle": None,
-    }  # fmt: skip
-    return Comparison(**{**facts, **changes})  # type: ignore[arg-type]
+def measured(
+    right: int, n: int = 100, model: str = "shapes/HaH", attack: str = "apgd-linf", level: float | None = 2 / 255
+) -> Pairs:
+    """``right`` of the first ``n`` of 100 samples classified correctly."""
+    now = np.arange(n) < right
+    return Pairs(model, attack, level, "accuracy", np.ones((1, 100), bool), now[None], np.ones(100, bool), now)
+
+
+def cell(model: str = "shapes/HaH", attack: str = "apgd-linf", levels: tuple[float, ...] = (2 / 255,)) -> BaselineCell:
+    return BaselineCell(
+        model, AttackSpec(attack, "apgd", "linf", levels), "1", (0,), "accuracy", np.ones((1, 100), bool)
+    )
 
 
 @pytest.mark.parametrize(("name", "table"), [("pyproject.toml", "tool.hahbench.expect"), ("floors.toml", "expect")])
@@ -63,13 +70,34 @@ def test_what_is_wrong_with_a_floor_is_said(tmp_path: Path, text: str, message: 
     assert message in str(raised.value)
 
 
-@pytest.mark.parametrize(("low", "held"), [(0.4, True), (0.41, True), (0.39, False), (math.nan, False)])
-def test_the_lower_end_of_the_interval_decides(low: float, held: bool) -> None:
-    (result,) = check_floors([FLOOR], [measured(low), measured(0.0, level=0.1), measured(0.0, attack="clean")])
-    assert result.held is held
+@pytest.mark.parametrize(
+    ("right", "n", "held", "broken"),
+    [
+        # The lower ends of Wilson's 95 % intervals of 50 and 49 in 100 are 0.404 and 0.394.
+        (50, 100, True, False),
+        (49, 100, False, True),
+        # Of a part of the samples the interval is wide: [0.309, 0.691] for 12 of 24 says nothing of all.
+        (12, 24, False, False),
+        (20, 24, True, False),
+        # The upper end for 3 of 24 is 0.310.
+        (3, 24, False, True),
+        (0, 0, False, False),
+    ],
+)
+def test_the_lower_end_of_the_interval_on_all_samples_decides(right: int, n: int, held: bool, broken: bool) -> None:
+    others = [measured(0, level=0.1), measured(0, attack="clean"), measured(0, model="other/HaH2")]
+    (result,) = check_floors([FLOOR], [measured(right, n), *others])
+    assert (result.held, result.broken) == (held, broken)
 
 
-@pytest.mark.parametrize("changes", [{"level": 0.1}, {"attack": "clean", "level": None}, {"model": "shapes/Standard"}])
-def test_a_floor_of_what_the_baseline_lacks_is_refused(changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize("other", [cell(levels=(0.1,)), cell(attack="clean", levels=()), cell(model="shapes/Standard")])
+def test_a_floor_of_what_the_baseline_lacks_is_refused(other: BaselineCell) -> None:
     with pytest.raises(HahbenchError, match=r"here: 'HaH apgd-linf 0\.00784"):
-        check_floors([FLOOR], [measured(0.5, **changes)])
+        floors_of([FLOOR], [other], ["shapes/HaH"])
+
+
+def test_a_floor_of_a_model_that_is_not_checked_is_left_to_other_checks() -> None:
+    of_other = dataclasses.replace(FLOOR, model="shapes/Standard")
+    cells = [cell(), cell(model="shapes/Standard")]
+    assert floors_of([FLOOR, of_other], cells, ["shapes/HaH"]) == [FLOOR]
+    assert floors_of([FLOOR, of_other], cells, ["shapes/Standard"]) == [of_other]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from xml.etree import ElementTree
@@ -30,8 +31,11 @@ OPEN = Comparison(
 SKIPPED = Comparison(
     "m|<b>", "apgd-linf", 2 / 255, "accuracy", "inconclusive", 0, 1000, UNKNOWN, UNKNOWN, 0.0, 0, 0, 0, 1.0, math.inf
 )
-BROKEN = FloorResult(Floor("m", "clean", None, 0.95, "pyproject.toml: expect 1"), "accuracy", (0.88, 0.8, 1.0), 64)
-UNMEASURED = FloorResult(Floor("m", "apgd-linf", 2 / 255, 0.1, "f.toml: expect 2"), "accuracy", UNKNOWN, 0)
+BROKEN = FloorResult(
+    Floor("m", "clean", None, 0.95, "pyproject.toml: expect 1"), "accuracy", (0.88, 0.8, 1.0), 64, True
+)
+UNDECIDED = dataclasses.replace(BROKEN, complete=False)
+UNMEASURED = FloorResult(Floor("m", "apgd-linf", 2 / 255, 0.1, "f.toml: expect 2"), "accuracy", UNKNOWN, 0, False)
 
 
 def report(*comparisons: Comparison, floors: tuple[FloorResult, ...] = ()) -> Report:
@@ -46,12 +50,14 @@ ALL = report(SAME, OPEN, SKIPPED, WORSE, floors=(BROKEN,))
     [
         (report(SAME), 0),
         (report(SAME, OPEN), 0),
-        (report(SAME, SKIPPED), 0),
+        (report(SAME, SKIPPED), 2),
+        (report(WORSE, SKIPPED), 1),
         (report(SKIPPED), 2),
         (report(), 2),
         (report(SAME, WORSE), 1),
         (report(SAME, floors=(BROKEN,)), 1),
         (report(SAME, floors=(UNMEASURED,)), 2),
+        (report(SAME, floors=(UNDECIDED,)), 2),
         (report(WORSE, floors=(UNMEASURED,)), 1),
     ],
 )

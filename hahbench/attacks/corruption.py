@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
@@ -15,17 +15,64 @@ from torch import Tensor, nn
 from hahbench.attacks.base import Progress
 from hahbench.corruptions import CORRUPTIONS, OFFICIAL, SEVERITIES, Images
 from hahbench.corruptions.generate import REGENERATED, corrupted
-from hahbench.corruptions.official import read_official
+from hahbench.corruptions.official import FOLDER, find_official, read_official
 from hahbench.corruptions.weather import frost, photographs_digest
 from hahbench.errors import HahbenchError
 from hahbench.outcome import Candidates, Samples
 from hahbench.registry import suggest
 from hahbench.spec import AttackSpec
 
+_PUBLISHED_FOR = ("cifar10", "cifar10-jpeg")
 _NAMES = sorted({*OFFICIAL, *CORRUPTIONS})
 
 _Source: TypeAlias = Callable[[Images, NDArray[np.int64]], Images]
 """Called with the clean images and their indices; gives the corrupted ones."""
+
+
+def on_sources(
+    specs: Iterable[AttackSpec],
+    dataset: str,
+    labels: NDArray[np.int64],
+    folders: Iterable[Path],
+    photographs: Path | None = None,
+) -> list[AttackSpec]:
+    """Attacks with each corruption on the best source there is, see ``on_source``.
+
+    Args:
+        specs: what is asked for.
+        dataset: the name of the data set; CIFAR-10 alone has published files.
+        labels: (N,), of its test images.
+        folders: where the published files are looked for.
+        photographs: as for ``on_source``.
+
+    Raises:
+        DataError: a photograph is missing or cannot be read.
+    """
+    specs = list(specs)
+    corruptions = any(spec.kind == "corruption" for spec in specs)
+    official = find_official(folders, labels) if corruptions and dataset in _PUBLISHED_FOR else None
+    return [on_source(spec, official, photographs) for spec in specs]
+
+
+def on_same_sources(
+    specs: Iterable[AttackSpec], labels: NDArray[np.int64], folders: Iterable[Path]
+) -> list[AttackSpec]:
+    """Attacks whose params are portable, with the places of their files on this machine; arguments as above.
+
+    Raises:
+        HahbenchError: the published files are asked for and are not there, or photographs are asked for.
+    """
+    specs = list(specs)
+    official = None
+    for place, spec in enumerate(specs):
+        if spec.params.get("photographs_digest") and not spec.params.get("photographs"):
+            raise HahbenchError(f"attack {spec.name!r} was made of photographs, and photographs cannot be given here")
+        if spec.kind == "corruption-official":
+            official = official or find_official(folders, labels)
+            if official is None:
+                raise HahbenchError(f"attack {spec.name!r} reads the published files; --data has no folder {FOLDER}")
+            specs[place] = dataclasses.replace(spec, params={**spec.params, "folder": str(official)})
+    return specs
 
 
 def on_source(spec: AttackSpec, official: Path | None, photographs: Path | None = None) -> AttackSpec:
@@ -37,8 +84,9 @@ def on_source(spec: AttackSpec, official: Path | None, photographs: Path | None 
         photographs: the folder of the photographs that ``frost`` is made of; None where there is none.
 
     Returns:
-        A spec that reads the published file where there is one. Without it and without photographs, ``frost`` becomes
-        ``frost_procedural``, and the spec's name says so. Photographs come with their digest, for the cell's key.
+        A spec that reads the published file where there is one, unless it names photographs itself. Photographs come
+        with their digest, for the cell's key; without them ``frost`` becomes ``frost_procedural``, and the spec's name
+        says so.
 
     Raises:
         DataError: a photograph is missing or cannot be read.
@@ -46,12 +94,13 @@ def on_source(spec: AttackSpec, official: Path | None, photographs: Path | None 
     if spec.kind != "corruption":
         return spec
     name = spec.params.get("corruption")
-    folder = spec.params.get("photographs") or (photographs if name == "frost" else None)
-    if folder:
+    folder = spec.params.get("photographs")
+    if not folder and official is not None and name in OFFICIAL and (official / f"{name}.npy").is_file():
+        return dataclasses.replace(spec, kind="corruption-official", params={**spec.params, "folder": str(official)})
+    folder = folder or (photographs if name == "frost" else None)
+    if isinstance(folder, str | Path):
         told = {"photographs": str(folder), "photographs_digest": photographs_digest(Path(folder))}
         return dataclasses.replace(spec, params={**spec.params, **told})
-    if official is not None and name in OFFICIAL and (official / f"{name}.npy").is_file():
-        return dataclasses.replace(spec, kind="corruption-official", params={**spec.params, "folder": str(official)})
     if name == "frost":
         params = {**spec.params, "corruption": "frost_procedural"}
         return dataclasses.replace(spec, name=f"{spec.name}-procedural", params=params)

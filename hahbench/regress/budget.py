@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hahbench.regress.baseline import BaselineCell
 from hahbench.regress.check import Checked, Quiet, pairs_of
 from hahbench.regress.compare import Pairs, verdicts
+from hahbench.regress.expect import Floor, check_floors
 from hahbench.regress.sequential import attack_order
 from hahbench.reports.display import score_title
 from hahbench.run import Job, attack_and_judge, plan
@@ -60,7 +61,7 @@ class _Growing:
     @property
     def left(self) -> int:
         """The number of samples still to be attacked."""
-        return len(self.pairs.right_before) - self.pairs.n
+        return self.pairs.baseline_n - self.pairs.n
 
     @property
     def possible_drop(self) -> float:
@@ -78,6 +79,7 @@ def measure_within(
     deadline: float,
     alpha: float,
     tolerance: float,
+    floors: Sequence[Floor],
     say: Callable[[str], None],
 ) -> list[Pairs]:
     """The cells of ``checked``, each on as many samples as its verdict needs and the time allows.
@@ -93,6 +95,7 @@ def measure_within(
             look before it tells.
         alpha: as for ``verdicts``.
         tolerance: as for ``verdicts``.
+        floors: of these models; a cell is not left alone before they are decided.
         say: is given a line for each look.
 
     Raises:
@@ -133,12 +136,16 @@ def measure_within(
         undecided = [
             at
             for at, verdict in zip(growing, found, strict=True)
-            if verdict == "inconclusive" and at.left and not at.unaffordable
+            if (verdict == "inconclusive" or _is_open(floors, at.pairs)) and at.left and not at.unaffordable
         ]
         if not undecided:
             return [at.pairs for at in growing]
         chosen = max(undecided, key=lambda at: at.possible_drop)
         look(chosen, max(_FIRST_LOOK, chosen.pairs.n))
+
+
+def _is_open(floors: Sequence[Floor], pairs: Pairs) -> bool:
+    return any(not (floor.held or floor.broken) for floor in check_floors(floors, [pairs]))
 
 
 def _begin(checked: Checked, store: Store) -> Iterator[_Growing]:

@@ -11,6 +11,8 @@ import pandas as pd
 import torch
 
 from hahbench.attacks import build_attack
+from hahbench.attacks.corruption import on_same_sources
+from hahbench.cache import cache_folder
 from hahbench.catalog import resolve_models
 from hahbench.data import ImageSet, load_images
 from hahbench.errors import BaselineError
@@ -108,6 +110,8 @@ def prepare_check(
         BaselineError: the samples, weights or code of an attack are not the baseline's, or it has no such model.
         HahbenchError: a model, the data set or an attack cannot be had.
     """
+    images = load_images(baseline.data.argument, "test", data)
+    baseline = _on_same_sources(baseline, images, data)
     for cell in {cell.attack.name: cell for cell in baseline.cells}.values():
         version = code_version(build_attack(cell.attack))
         if version != cell.attack_version:
@@ -115,7 +119,6 @@ def prepare_check(
                 f"attack {cell.attack.name!r} has version {version}, in the baseline {cell.attack_version}, and finds "
                 "other perturbations; make the baseline again"
             )
-    images = load_images(baseline.data.argument, "test", data)
     n = baseline.data.n
     if len(images) < n or digest(images.digest, n) != baseline.data.digest:
         raise BaselineError(
@@ -126,6 +129,14 @@ def prepare_check(
     cards = _named(baseline, models) if models else _own(baseline, len(images.classes))
     check_cards(cards, baseline.data.argument)
     return Checked(baseline, cards, images, data is not None, device, first_seed)
+
+
+def _on_same_sources(baseline: Baseline, images: ImageSet, data: Path | None) -> Baseline:
+    """The baseline with its corruptions where they lie on this machine."""
+    folders = [*([data] if data else []), cache_folder()]
+    found = on_same_sources([cell.attack for cell in baseline.cells], images.labels.numpy(), folders)
+    cells = [dataclasses.replace(cell, attack=spec) for cell, spec in zip(baseline.cells, found, strict=True)]
+    return dataclasses.replace(baseline, cells=cells)
 
 
 def _named(baseline: Baseline, models: Sequence[str]) -> list[ModelCard]:

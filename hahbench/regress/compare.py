@@ -74,11 +74,21 @@ class Pairs:
         """K, the number of samples compared."""
         return len(self.right_now)
 
+    @property
+    def baseline_n(self) -> int:
+        """N, the number of samples in the baseline."""
+        return len(self.right_before)
+
+    @property
+    def score_now(self) -> Value:
+        """NaN where nothing was measured."""
+        return score(self.metric, self.now) if self.n else (math.nan, math.nan, math.nan)
+
     @functools.cached_property
     def evidence(self) -> Evidence:
         """Against "nothing changed"."""
         exact = Evidence(1.0, 0)
-        if self.n == len(self.right_before):
+        if self.n == self.baseline_n:
             if self.metric == "accuracy":
                 exact = mcnemar(self.now.sum(axis=0, dtype=np.int64) - self.before.sum(axis=0, dtype=np.int64))
             else:
@@ -202,7 +212,7 @@ def _verdict(pair: Pairs, significant: bool, alpha: float, tolerance: float) -> 
     changed = pair.changes
     if significant and pair.evidence.sign * changed.mean() > tolerance:
         return "worse" if pair.evidence.sign < 0 else "better"
-    complete = pair.n == len(pair.right_before)
+    complete = pair.n == pair.baseline_n
     if (complete and not changed.any()) or sequential.excludes_drop(changed, tolerance, alpha):
         return "same"
     return "inconclusive"
@@ -219,9 +229,9 @@ def _described(pair: Pairs, verdict: Verdict, p_value: float, samples_to_settle:
         metric=pair.metric,
         verdict=verdict,
         n=n,
-        baseline_n=len(pair.right_before),
+        baseline_n=pair.baseline_n,
         before=score(pair.metric, pair.before[:, :n]) if n else unknown,
-        now=score(pair.metric, pair.now) if n else unknown,
+        now=pair.score_now,
         change=float(changed.mean()) if n else 0.0,
         lost=int(lost.sum()),
         gained=int((changed > 0).sum()),
@@ -244,7 +254,7 @@ def _samples_to_settle(pair: Pairs, alpha: float, next_alpha: float, tolerance: 
         needed = sequential.samples_to_exclude_drop(changed, tolerance, alpha)
         if not changed.any():
             # All samples unchanged are the same, however few.
-            needed = min(needed, len(pair.right_before))
+            needed = min(needed, pair.baseline_n)
     needed = max(needed, len(changed) + 1.0)
     if math.isinf(needed):
         return needed

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hahbench.catalog import read_number
 from hahbench.errors import CatalogError, HahbenchError
 from hahbench.registry import suggest
-from hahbench.regress.compare import Comparison, Metric, Value
+from hahbench.regress.baseline import BaselineCell
+from hahbench.regress.compare import Metric, Pairs, Value
+from hahbench.spec import name_without_folder
 
 _KEYS = ("model", "attack", "level", "min")
 
@@ -30,17 +32,31 @@ class Floor:
 
 @dataclasses.dataclass(frozen=True)
 class FloorResult:
-    """Whether a floor holds: the lower end of the score's 95 % interval reaches it."""
+    """Whether a floor holds: the lower end of the score's 95 % interval reaches it.
+
+    Attributes:
+        floor: what is asked.
+        metric: of the score.
+        value: the score and its interval; NaN where nothing was measured.
+        n: the number of samples measured.
+        complete: whether these are all.
+    """
 
     floor: Floor
     metric: Metric
     value: Value
     n: int
+    complete: bool
 
     @property
     def held(self) -> bool:
         """False where nothing was measured, too."""
         return self.value[1] >= self.floor.least
+
+    @property
+    def broken(self) -> bool:
+        """Of some of the samples the whole interval must lie below: on all of them it will be narrower."""
+        return self.n > 0 and (not self.held if self.complete else self.value[2] < self.floor.least)
 
 
 def read_floors(path: Path) -> list[Floor]:
@@ -65,29 +81,41 @@ def read_floors(path: Path) -> list[Floor]:
     return [_floor(table, f"{path}: expect {place}") for place, table in enumerate(tables, 1)]
 
 
-def check_floors(floors: Sequence[Floor], comparisons: Sequence[Comparison]) -> list[FloorResult]:
-    """Each floor beside what was measured; a model may be named without its data set's folder.
+def floors_of(floors: Sequence[Floor], cells: Sequence[BaselineCell], models: Collection[str]) -> list[Floor]:
+    """The floors of ``models``; others belong to checks of other models.
+
+    Args:
+        floors: what a project asks; a model may be named without its data set's folder.
+        cells: of the baseline.
+        models: the names of those that are checked.
 
     Raises:
-        HahbenchError: nothing was to be measured that the floor asks for.
+        HahbenchError: a floor, of whichever model, is of nothing that the baseline holds.
     """
-    results = []
     for floor in floors:
-        found = [comparison for comparison in comparisons if _is_of(floor, comparison)]
-        if not found:
-            allowed = [f"{other.model} {other.attack} {other.level}" for other in comparisons]
+        if not any(_is_of(floor, cell.model, cell.attack.name, cell.level) for cell in cells):
+            allowed = [f"{cell.model} {cell.attack.name} {cell.level}" for cell in cells]
             asked = f"{floor.model} {floor.attack} {floor.level}"
             raise HahbenchError(f"{floor.where}: {asked!r} is not in the baseline; {suggest(asked, allowed)}")
-        results += [FloorResult(floor, comparison.metric, comparison.now, comparison.n) for comparison in found]
-    return results
+    names = {*models, *map(name_without_folder, models)}
+    return [floor for floor in floors if floor.model in names]
 
 
-def _is_of(floor: Floor, measured: Comparison) -> bool:
-    same_level = floor.level == measured.level or (
-        floor.level is not None and measured.level is not None and math.isclose(floor.level, measured.level)
+def check_floors(floors: Sequence[Floor], measured: Sequence[Pairs]) -> list[FloorResult]:
+    """Each floor beside what was measured of it."""
+    return [
+        FloorResult(floor, pair.metric, pair.score_now, pair.n, pair.n == pair.baseline_n)
+        for floor in floors
+        for pair in measured
+        if _is_of(floor, pair.model, pair.attack, pair.level)
+    ]
+
+
+def _is_of(floor: Floor, model: str, attack: str, level: float | None) -> bool:
+    same_level = floor.level == level or (
+        floor.level is not None and level is not None and math.isclose(floor.level, level)
     )
-    names = (measured.model, measured.model.rpartition("/")[2])
-    return floor.model in names and floor.attack == measured.attack and same_level
+    return floor.model in (model, name_without_folder(model)) and floor.attack == attack and same_level
 
 
 def _floor(table: object, where: str) -> Floor:

@@ -14,7 +14,7 @@ from rich.text import Text
 from hahbench import __version__
 from hahbench.regress.compare import Comparison
 from hahbench.regress.expect import FloorResult
-from hahbench.regress.report import Report
+from hahbench.regress.report import UNCHECKED, Report
 from hahbench.reports import display
 
 _VERDICTS = ("worse", "better", "same", "inconclusive")
@@ -71,7 +71,7 @@ def floor_row(result: FloorResult) -> dict[str, str]:
         "Floor": display.percent(floor.least) if result.metric == "accuracy" else f"{floor.least:.4g}",
         "Now": display.score_text(result.metric, *result.value) if result.n else display.MISSING,
         "n": str(result.n),
-        "Verdict": "held" if result.held else "broken" if result.n else "inconclusive, not measured",
+        "Verdict": _floor_verdict(result),
     }
 
 
@@ -83,9 +83,10 @@ def summary(report: Report) -> list[str]:
         f"{', '.join(said) or 'no cells'}: against {report.baseline}, alpha {report.alpha:g}, tolerance "
         f"{report.tolerance:g}, {report.seconds:.0f} s"
     ]
-    broken = sum(not floor.held for floor in report.floors)
     if report.floors:
-        lines.append(f"{len(report.floors) - broken} of {len(report.floors)} floors hold")
+        lines.append(f"{sum(floor.held for floor in report.floors)} of {len(report.floors)} floors hold")
+    if report.exit_code == UNCHECKED:
+        lines.append("not all could be checked; a larger --budget allows it")
     if report.skipped:
         left = "; ".join(
             f"{cell.model}, {title(cell)}: {cell.baseline_n - cell.n} of {cell.baseline_n}" for cell in report.skipped
@@ -136,8 +137,9 @@ def markdown(report: Report) -> str:
 def junit(report: Report) -> str:
     """JUnit XML: a test case for each cell and floor."""
     failures = sum(comparison.verdict == "worse" for comparison in report.comparisons)
-    failures += sum(bool(floor.n) and not floor.held for floor in report.floors)
-    skipped = sum(not comparison.n for comparison in report.comparisons) + sum(not floor.n for floor in report.floors)
+    failures += sum(floor.broken for floor in report.floors)
+    skipped = sum(not comparison.n for comparison in report.comparisons)
+    skipped += sum(not (floor.held or floor.broken) for floor in report.floors)
     suite = ElementTree.Element(
         "testsuite",
         name="hahbench check",
@@ -158,10 +160,10 @@ def junit(report: Report) -> str:
     for floor in report.floors:
         text = floor_row(floor)
         case = ElementTree.SubElement(suite, "testcase", classname=text["Model"], name=f"floor of {text['Attack']}")
-        if not floor.n:
-            ElementTree.SubElement(case, "skipped", message="not measured within the budget")
-        elif not floor.held:
+        if floor.broken:
             ElementTree.SubElement(case, "failure", message=floor_sentence(floor))
+        elif not floor.held:
+            ElementTree.SubElement(case, "skipped", message="not decided within the budget")
     ElementTree.indent(suite)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
@@ -185,7 +187,7 @@ def github_annotations(report: Report) -> list[str]:
     lines += [
         _annotation("error", f"{result.floor.model} is below its floor", floor_sentence(result))
         for result in report.floors
-        if result.n and not result.held
+        if result.broken
     ]
     return [*lines, _annotation("notice", "hahbench check", "\n".join(summary(report)))]
 
@@ -200,7 +202,15 @@ def as_json(report: Report) -> dict[str, Any]:
         "exit_code": report.exit_code,
         "cells": [_plain(dataclasses.asdict(comparison)) for comparison in report.comparisons],
         "floors": [
-            _plain({**dataclasses.asdict(result.floor), "value": result.value, "n": result.n, "held": result.held})
+            _plain(
+                {
+                    **dataclasses.asdict(result.floor),
+                    "value": result.value,
+                    "n": result.n,
+                    "held": result.held,
+                    "broken": result.broken,
+                }
+            )
             for result in report.floors
         ],
     }
@@ -221,6 +231,12 @@ def _annotation(level: str, heading: str, message: str) -> str:
     text = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
     title_text = heading.replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
     return f"::{level} title={title_text}::{text}"
+
+
+def _floor_verdict(result: FloorResult) -> str:
+    if result.held or result.broken:
+        return "held" if result.held else "broken"
+    return "inconclusive" if result.n else "inconclusive, not measured"
 
 
 def _change(comparison: Comparison) -> str:

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from hahbench.regress.compare import Comparison
 from hahbench.regress.expect import FloorResult
 
+UNCHECKED = 2
+"""The exit code of a check that does not say whether there is a regression."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Report:
@@ -36,10 +39,10 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """1 where a cell is worse or a floor broken; 2 where nothing, or not what a floor asks for, was measured."""
+        """1 where a cell is worse or a floor broken; 2 where a cell was not measured, or a floor remains undecided."""
         if any(comparison.verdict == "worse" for comparison in self.comparisons):
             return 1
-        if any(floor.n and not floor.held for floor in self.floors):
+        if any(floor.broken for floor in self.floors):
             return 1
-        unchecked = any(not floor.n for floor in self.floors)
-        return 2 if unchecked or not any(comparison.n for comparison in self.comparisons) else 0
+        measured = bool(self.comparisons) and all(comparison.n for comparison in self.comparisons)
+        return 0 if measured and all(floor.held for floor in self.floors) else UNCHECKED
