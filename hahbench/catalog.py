@@ -202,12 +202,18 @@ def read_card(path: Path) -> ModelCard:
     Raises:
         CatalogError: the file is missing, is no TOML, or has a wrong key, value or base.
     """
+    return _read_amended(path, ())
+
+
+def _read_amended(path: Path, amending: tuple[Path, ...]) -> ModelCard:
+    """``amending`` are the cards that this one is the base of, and the base of its base."""
 
     def registered(name: str, where: Path) -> ModelCard:
         if name.endswith(".toml"):
-            if (where.parent / name).resolve() == where.resolve():
-                raise CatalogError(f"{where}: key 'base': {name!r} is the card itself")
-            return read_card(where.parent / name)
+            base = where.parent / name
+            if base.resolve() in (path.resolve(), *amending):
+                raise CatalogError(f"{where}: key 'base': {name!r} is the card itself, or has it as its base")
+            return _read_amended(base, (*amending, path.resolve()))
         try:
             return find_model(name)
         except UnknownNameError as error:
@@ -278,10 +284,26 @@ def _run_once(path: Path) -> tuple[types.ModuleType, list[str]]:
     return module, [name for name in registry if name not in before]
 
 
+_imported_from: list[str] = []
+
+
 def _import_from(folder: Path) -> None:
     """Let a user's file import, or name, the modules beside it."""
-    if str(folder.resolve()) not in sys.path:
-        sys.path.insert(0, str(folder.resolve()))
+    path = str(folder.resolve())
+    if path not in sys.path:
+        sys.path.insert(0, path)
+        _imported_from.append(path)
+
+
+def is_importable_from(folder: Path, module: str) -> bool:
+    """Whether a process that reads a card in ``folder``, and no other card or Python file, finds the module."""
+    before = sys.path
+    sys.path = [str(folder.resolve()), *(path for path in before if path not in _imported_from)]
+    importlib.invalidate_caches()
+    try:
+        return any(finder.find_spec(module.partition(".")[0], None) for finder in sys.meta_path)
+    finally:
+        sys.path = before
 
 
 # --- attacks and suites -----------------------------------------------------------------------------------------------
@@ -364,7 +386,8 @@ def resolve_suite(name: str) -> tuple[Suite, list[AttackSpec]]:
 
     Args:
         name: a registered name, or the path of a suite (``.toml``). The suite's attacks are likewise names or paths,
-            which count from the suite's folder.
+            which count from the suite's folder; ``NAME:LEVEL``, such as ``autoattack-linf:8/255``, is a registered
+            attack at another level than its own.
 
     Raises:
         UnknownNameError: nothing is registered under a name.
@@ -379,7 +402,10 @@ def resolve_suite(name: str) -> tuple[Suite, list[AttackSpec]]:
                 raise CatalogError(f"{path}: {path.stem!r} is the name of another attack; rename the file")
             specs.append(read_attack(path))
         else:
-            specs.append(attacks()[attack])
+            registered, colon, level = attack.partition(":")
+            spec = attacks()[registered]
+            where = f"suite {name!r}: attack {attack!r}: level"
+            specs.append(dataclasses.replace(spec, levels=(read_number(level, where),)) if colon else spec)
     return suite, specs
 
 

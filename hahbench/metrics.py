@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
 from hahbench.corruptions import BENCHMARK, OFFICIAL, PAPER, SEVERITIES
+from hahbench.spec import name_without_folder
 
 CONFIDENCE = 0.95
 
@@ -56,7 +57,9 @@ _CARRIED_OUT = ["kind", "norm", "params", "attack_version"]
 _MEASURED = ["data_digest", "model", "model_digest", "attack", "level"]
 
 
-def scores(cells: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
+def scores(
+    cells: pd.DataFrame, outcomes: pd.DataFrame, networks: Mapping[tuple[str, str], str] | None = None
+) -> pd.DataFrame:
     """Score every (data, model, attack, level), with its 95 % interval.
 
     Minimum-norm attacks, which search for an error and have a norm but no level, have the metrics ``median_norm`` and
@@ -71,14 +74,20 @@ def scores(cells: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
     Args:
         cells: a row per cell, as the store gives them.
         outcomes: a row per cell and sample, with the cell's ``key``.
+        networks: of models, by name and digest, see ``ModelRecord``. What breaks one model of a network breaks the
+            others, and their verdicts say so.
 
     Returns:
         ``SCORE_COLUMNS``, a row per metric; accuracies in [0, 1], norms in pixel values of [0, 1].
     """
     newest = newest_cells(cells)
     labelled = newest[["key", "dataset", *_MEASURED, *_CARRIED_OUT, "seed", "worst_case", "verdict"]]
+    labelled = labelled.assign(
+        network=[(networks or {}).get(model, "") for model in zip(newest["model"], newest["model_digest"], strict=True)]
+    )
     rows: list[dict[str, object]] = []
     labelled_outcomes = outcomes.merge(labelled, on="key")
+    doubts = _broken_elsewhere(labelled_outcomes)
     for measured, part in labelled_outcomes.groupby(_MEASURED, dropna=False):
         facts = dict(zip(_MEASURED, measured, strict=True))
         facts |= {"dataset": part["dataset"].iloc[0], "draws": part["seed"].nunique()}
@@ -88,6 +97,9 @@ def scores(cells: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
         if _is_minimum_norm(part):
             same = (labelled_outcomes[["data_digest", "model", "model_digest"]] == list(measured[:3])).all(axis=1)
             facts["verdict"] = _verdict_on_norms(part, labelled_outcomes[same])
+        if measured in doubts:
+            before = str(facts["verdict"]).removeprefix("suspect: ").removeprefix("ok")
+            facts["verdict"] = "suspect: " + "; ".join(filter(None, [before, doubts[measured]]))
         for metric, value, low, high, n in _metrics(part):
             rows.append({**facts, "metric": metric, "value": value, "low": low, "high": high, "n": n})
     rows += _corruption_means(newest, outcomes)
@@ -109,7 +121,7 @@ def _corruption_means(cells: pd.DataFrame, outcomes: pd.DataFrame) -> Iterator[d
         str(key): (part["adv_pred"] != part["label"]).set_axis(part["index"]) for key, part in outcomes.groupby("key")
     }
     for _, on_images in cells.groupby(["data_digest", "attack_version"]):
-        baselines = on_images[on_images["model"].str.rpartition("/")[2] == BASELINE]
+        baselines = on_images[on_images["model"].map(name_without_folder) == BASELINE]
         baseline = _errors(baselines, wrong) if baselines["model_digest"].nunique() == 1 else None
         for _, part in on_images.groupby(["model", "model_digest"]):
             errors = _errors(part, wrong)
@@ -263,6 +275,32 @@ def _verdict_on_norms(part: pd.DataFrame, of_model: pd.DataFrame) -> str:
     if doubts:
         return f"suspect: {'; '.join(doubts)}"
     return "" if bounded.empty else "ok"
+
+
+def _broken_elsewhere(outcomes: pd.DataFrame) -> dict[Hashable, str]:
+    """Doubts about the robust accuracies of models that are one network, by ``_MEASURED``.
+
+    That they are is seen by their clean predictions, too: the weights do not tell of a change of the code.
+    """
+    found: dict[Hashable, str] = {}
+    of_networks = outcomes[(outcomes["network"] != "") & outcomes["worst_case"] & outcomes["level"].notna()]
+    for _, part in of_networks[of_networks["norm"] != ""].groupby(["data_digest", "network", "attack", "level"]):
+        samples = part.assign(robust=part["adv_pred"] == part["label"]).groupby([*_MEASURED, "index"])
+        robust, clean_pred = samples["robust"].all().unstack(), samples["clean_pred"].first().unstack()
+        for measured in robust.index:
+            is_variant = [
+                other[1] != measured[1] and clean_pred.loc[other].equals(clean_pred.loc[measured])
+                for other in robust.index
+            ]
+            by_itself = robust.loc[measured]
+            both = by_itself & robust[is_variant].all()
+            missed, withstood = int((by_itself & ~both).sum()), int(by_itself.sum())
+            if missed >= max(_FEWEST_MISSED, _SMALLEST_SHARE_MISSED * withstood):
+                found[measured] = (
+                    f"attacked through other gradients, the same network loses {missed} of the {withstood} samples "
+                    f"that withstood; {100 * both.mean():.1f} % withstand both"
+                )
+    return found
 
 
 def _metrics(part: pd.DataFrame) -> Iterator[tuple[str, float, float, float, int]]:

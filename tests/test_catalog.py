@@ -18,7 +18,7 @@ def write(path: Path, text: str) -> Path:
 def test_every_shipped_suite_names_registered_models_and_attacks() -> None:
     for name in catalog.suites():
         suite, attacks = catalog.resolve_suite(name)
-        assert [attack.name for attack in attacks] == list(suite.attacks)
+        assert [attack.name for attack in attacks] == [attack.partition(":")[0] for attack in suite.attacks]
         assert all(catalog.resolve_models(model, suite.dataset) for model in suite.models)
 
 
@@ -106,6 +106,28 @@ def test_a_suite_may_name_attack_files_beside_it(tmp_path: Path) -> None:
     path = write(tmp_path / "s.toml", 'dataset = "shapes"\nn = 5\nmodels = []\nattacks = ["clean", "mine.toml"]')
     _, attacks = catalog.resolve_suite(str(path))
     assert [attack.name for attack in attacks] == ["clean", "mine"]
+
+
+def test_a_suite_may_name_another_level(tmp_path: Path) -> None:
+    text = 'dataset = "shapes"\nn = 5\nmodels = []\nattacks = ["clean", "autoattack-linf:8/255", "{}"]'
+    suite = write(tmp_path / "s.toml", text.format("autoattack-linf"))
+    _, attacks = catalog.resolve_suite(str(suite))
+    assert [(attack.name, attack.levels) for attack in attacks] == [
+        ("clean", ()),
+        ("autoattack-linf", (8 / 255,)),
+        ("autoattack-linf", (2 / 255,)),
+    ]
+    suite = write(tmp_path / "s.toml", text.format("apgd-l2:half"))
+    with pytest.raises(CatalogError, match=r"attack 'apgd-l2:half': level: 'half'; allowed: numbers or fractions"):
+        catalog.resolve_suite(str(suite))
+
+
+@pytest.mark.parametrize("bases", [{"a": "a"}, {"a": "b", "b": "a"}, {"a": "b", "b": "c", "c": "b"}])
+def test_cards_that_amend_each_other_are_refused(tmp_path: Path, bases: dict[str, str]) -> None:
+    for name, base in bases.items():
+        write(tmp_path / f"{name}.toml", f'base = "{base}.toml"')
+    with pytest.raises(CatalogError, match="is the card itself, or has it as its base"):
+        catalog.read_card(tmp_path / "a.toml")
 
 
 def test_an_attack_file_may_not_take_the_name_of_another_attack(tmp_path: Path) -> None:

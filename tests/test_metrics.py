@@ -212,6 +212,46 @@ def test_of_several_draws_the_doubt_counts() -> None:
     assert only(scores(asked, happened))["verdict"] == "suspect: it is random"
 
 
+def test_what_breaks_a_network_through_other_gradients_is_said_of_both_of_its_models() -> None:
+    linf = {"attack": "aa", "norm": "linf", "worst_case": True, "verdict": "ok"}
+    measured = cells(
+        {**linf, "key": "plain", "model": "plain"},
+        {**linf, "key": "bpda", "model": "bpda"},
+        {**linf, "key": "farther", "model": "bpda", "level": 0.2},
+        {**linf, "key": "stranger", "model": "stranger"},
+        {"key": "noisy", "model": "plain", "attack": "noise"},
+        {"key": "noisy too", "model": "bpda", "attack": "noise"},
+    )
+    # Of 100 samples, 40 withstand either attack; one loses 5 more to the other, and that 1 more, which is too few.
+    withstand = {"plain": range(45), "bpda": [*range(40), 50], "farther": range(0), "stranger": range(90)}
+    withstand |= {"noisy": range(100), "noisy too": range(50)}
+    found = scores(
+        measured,
+        pd.concat([outcomes(key, [row in right for row in range(100)]) for key, right in withstand.items()]),
+        {("plain", "w"): "network", ("bpda", "w"): "network", ("stranger", "w"): ""},
+    )
+    verdicts = found.set_index(["model", "attack", "level"])["verdict"].to_dict()
+    assert verdicts["plain", "aa", 0.1] == (
+        "suspect: attacked through other gradients, the same network loses 5 of the 45 samples that withstood; "
+        "40.0 % withstand both"
+    )
+    del verdicts["plain", "aa", 0.1]
+    assert set(verdicts.values()) == {"ok", ""}
+
+
+def test_the_same_weights_with_other_predictions_are_no_variant() -> None:
+    """Such as those of a model whose code was mended."""
+    linf = {"attack": "aa", "norm": "linf", "worst_case": True, "verdict": "ok"}
+    measured = cells({**linf, "key": "plain", "model": "plain"}, {**linf, "key": "other", "model": "other"})
+    clean = [row != 9 for row in range(10)]
+    found = scores(
+        measured,
+        pd.concat([outcomes("plain", [True] * 10), outcomes("other", [False] * 10, clean=clean)]),
+        {("plain", "w"): "network", ("other", "w"): "network"},
+    )
+    assert set(found["verdict"]) == {"ok"}
+
+
 def test_no_cells_have_no_scores() -> None:
     empty = pd.DataFrame(columns=[*OUTCOME_COLUMNS, "key"]).astype({**OUTCOME_COLUMNS, "key": "str"})
     found = scores(cells({}).iloc[:0], empty)

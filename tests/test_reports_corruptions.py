@@ -83,6 +83,8 @@ def test_table2_with_photographs_is_the_paper_s(tmp_path: Path) -> None:
     table = rows(tmp_path / FOLDER / "table2.md")
     assert table["Frost"][-1] == "40.0 [16.8, 68.7], paper 73.3 (-33.3)"
     assert table["Mean of the paper's 16 corruptions"][-1].endswith("paper 67.7 (+0.4)")
+    # The paper prints accuracies, and no relative error.
+    assert table["Mean of the paper's 16 corruptions, error relative to Standard"] == ["missing"] * 3
 
 
 def test_what_is_missing_comes_with_the_command_of_the_suite(tmp_path: Path) -> None:

@@ -147,6 +147,26 @@ def test_robust_accuracy_counts_the_samples_left_at_each_epsilon(sizes: list[flo
         assert (point["value"], point["low"], point["high"]) == pytest.approx((100 * value, 100 * low, 100 * high))
 
 
+def attacked() -> pd.DataFrame:
+    rows = [
+        (NAMES[0], "autoattack-linf", 2 / 255, "accuracy", 0.2),
+        (NAMES[1], "autoattack-l2", 0.25, "accuracy", 0.3),
+        (NAMES[1], "autoattack-l2-reference", 0.25, "accuracy", 0.1),
+        (NAMES[0], "clean", math.nan, "accuracy", 0.9),
+    ]
+    scores = pd.DataFrame(rows, columns=["display", "attack", "level", "metric", "value"])
+    return scores.assign(low=scores["value"] - 0.1, high=scores["value"] + 0.1)
+
+
+def test_autoattack_is_marked_at_its_norm_and_epsilon() -> None:
+    found = robustness_curve.autoattack_accuracies(attacked())
+    assert found[["display", "norm", "epsilon"]].to_numpy().tolist() == [
+        [NAMES[0], "linf", 2 / 255],
+        [NAMES[1], "l2", 0.25],
+    ]
+    assert found[["value", "low", "high"]].to_numpy() == pytest.approx(np.array([[20, 10, 30], [30, 20, 40]]))
+
+
 def test_figure_6_takes_the_number_of_blocks_from_the_models_name() -> None:
     scores = pd.DataFrame(
         [
@@ -278,7 +298,9 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "signal-to-noise": lambda: signal_to_noise.draw(per_block(), LOOKS),
     "noise": under_noise,
     "minimum-norms": lambda: minimum_norms.draw(norms(), LOOKS),
-    "robustness-curve": lambda: robustness_curve.draw(robustness_curve.robust_accuracies(norms()), LOOKS),
+    "robustness-curve": lambda: robustness_curve.draw(
+        robustness_curve.robust_accuracies(norms()), robustness_curve.autoattack_accuracies(attacked()), LOOKS
+    ),
     "blocks": over_blocks,
     "corruptions": heatmap,
     "examples": strip,

@@ -170,7 +170,7 @@ def test_the_page_shows_points_with_their_sign() -> None:
             "Verdict": "holds",
         },
         {
-            "Conclusion": "HaH above Standard by more than -10.0",
+            "Conclusion": "HaH less than 10 points below Standard",
             "Under": "Clean",
             "Paper": "",
             "Here": "+0.0 [-3.2, +3.2]",

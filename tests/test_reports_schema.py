@@ -120,6 +120,15 @@ def test_columns_say_what_the_scores_are(board: dict[str, Any]) -> None:
     ]
 
 
+def test_clean_images_that_were_not_measured_are_no_threat_model(tmp_path: Path) -> None:
+    folder = write(Results().add("attacked", 5, **LINF), tmp_path)
+    board = json.loads((folder / "leaderboard.json").read_text(encoding="utf-8"))
+    assert [(column["title"], column["threat_model"]) for column in board["columns"]] == [
+        ("Clean", None),
+        ("AutoAttack l_inf 2/255", "linf"),
+    ]
+
+
 def test_a_model_is_as_doubtful_as_its_most_doubtful_score(board: dict[str, Any]) -> None:
     # That nothing breaks "robust" within any norm, as FMN says, AutoAttack denies.
     assert [model["verdict"] for model in board["models"]] == ["suspect", "suspect", None]

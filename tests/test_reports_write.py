@@ -13,7 +13,7 @@ import pytest
 from hahbench import __version__, catalog
 from hahbench.outcome import OUTCOME_COLUMNS, outcome_frame
 from hahbench.reports import write_reports
-from hahbench.spec import digest
+from hahbench.spec import ModelRecord, digest
 
 CELL = {
     "display": "",
@@ -158,6 +158,40 @@ def test_a_model_of_the_paper_without_weights_comes_with_the_command_that_trains
     assert f"{train}    hahbench run paper --model trained/{untrained}.toml --dataset cifar10 --data PATH " in page
 
 
+@pytest.mark.parametrize(("widths", "options"), [((0.25, 0.25), " --width 0.25 --epochs 40"), ((0.25, 1.0), "")])
+def test_what_is_trained_yet_is_like_what_was_measured(
+    tmp_path: Path, widths: tuple[float, float], options: str
+) -> None:
+    results = Results().add("HaH", 9).add("Standard", 9)
+    said: dict[str, Any] = {"loader": "a:b", "weights_sha256": "", "dataset": "cifar10", "reference": "", "link": ""}
+    said |= {"model_digest": CELL["model_digest"], "additional_data": None, "training_log": ()}
+    records = [
+        ModelRecord(model=model, params={"width": width}, train={"epochs": epochs}, **said)
+        for model, width, epochs in zip(("HaH", "Standard"), widths, (40, 25), strict=True)
+    ]
+    cells, outcomes = pd.DataFrame(results.cells), pd.concat(results.outcomes)
+    write_reports(cells, outcomes, tmp_path, store=Path("results"), command="hahbench x", records=records)
+    page = (tmp_path / "cifar10-jpeg-n10" / "table3.md").read_text(encoding="utf-8")
+    assert f"    hahbench train HaH-batch-norm --dataset cifar10 --data PATH{options}\n" in page
+
+
+def test_a_model_of_another_library_is_not_the_paper_s(tmp_path: Path) -> None:
+    Results().add("robustbench:cifar10/Linf/Standard", 9).add("cifar10/Standard", 8).write(tmp_path)
+    rows = table_of(tmp_path / "cifar10-jpeg-n10" / "table1.md")[1:]
+    assert [(row[0], "paper 92.5" in row[1]) for row in rows] == [
+        ("cifar10/Standard", True),
+        ("HaH", False),
+        ("robustbench:cifar10/Linf/Standard", False),
+    ]
+
+
+def test_seeds_are_those_of_each_attack(tmp_path: Path) -> None:
+    results = Results().add("HaH").add("HaH", 7, **LINF)
+    results.add("HaH", 7, **NOISE).add("HaH", 6, **NOISE, seed=1).write(tmp_path)
+    page = (tmp_path / "cifar10-jpeg-n10" / "table1.md").read_text(encoding="utf-8")
+    assert "- Seeds: 0; 0, 1 of gaussian-noise.\n" in page
+
+
 def test_a_trained_card_in_a_folder_stands_beside_the_papers_model(tmp_path: Path) -> None:
     Results().add("cifar10-jpeg/HaH", 9, display="HaH", model_argument="trained/HaH.toml").write(tmp_path)
     page = tmp_path / "cifar10-jpeg-n10" / "table1.md"
@@ -243,6 +277,30 @@ def test_the_leaderboard_ranks_by_autoattack_then_by_noise(tmp_path: Path) -> No
     assert list(board.columns) == names.split()
     assert board.groupby("model")["rank"].first().to_dict() == {"robust": 1, "noisy": 2, "weak": 3, "unattacked": 4}
     assert set(board["parameters"]) == {1234567}
+
+
+def test_other_attacks_and_epsilons_have_columns_and_ranks(tmp_path: Path) -> None:
+    far = {**LINF, "level": 8 / 255}
+    results = Results().add("a", 10).add("a", 2, **far).add("b", 10).add("b", 5, **far)
+    results.add("b", 9, attack="mine", norm="l2", worst_case=True, level=0.1).add("c", 10).add("c", 10, **NOISE)
+    # What a library finds is there to compare with.
+    results.add("a", 10, **{**LINF, "attack": "apgd-linf-reference", "level": 0.1})
+    results.write(tmp_path)
+    page = tmp_path / "cifar10-jpeg-n10" / "leaderboard.md"
+    head, *rows = table_of(page)
+    reference = "APGD l_inf 0.1 by the reference engine"
+    assert head[2:7] == ["Clean", "Gaussian noise sigma 0.1", reference, "AutoAttack l_inf 8/255", "mine 0.1"]
+    assert [row[1] for row in rows[:3]] == ["b", "a", "c"]
+    ranked = "- Ranked by AutoAttack l_inf 8/255, then mine 0.1, then Gaussian noise sigma 0.1.\n"
+    assert ranked in page.read_text(encoding="utf-8")
+
+
+def test_a_missing_epsilon_comes_with_a_suite_that_has_it(tmp_path: Path) -> None:
+    far, farther = {**LINF, "level": 8 / 255}, {**LINF, "level": 16 / 255}
+    Results().add("a").add("a", 2, **far).add("a", 1, **farther).add("b").write(tmp_path)
+    missing = (tmp_path / "cifar10-jpeg-n10" / "leaderboard.md").read_text(encoding="utf-8").partition("## Missing")[2]
+    assert "b: AutoAttack l_inf 8/255\n\n    hahbench run robustbench --model b " in missing
+    assert "16/255" not in missing
 
 
 def test_a_hostile_display_name_stays_in_its_cell(tmp_path: Path) -> None:

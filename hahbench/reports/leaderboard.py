@@ -38,24 +38,53 @@ COLUMNS = (
     Column("carlini-wagner-l2", metric="median_norm"),
     *(Column(f"fmn-{norm}{REFERENCE}", metric="median_norm") for norm in NORMS),
 )
-_RANKED_BY = (Column("autoattack-linf", 2 / 255), Column("apgd-linf", 2 / 255), Column("gaussian-noise", 0.1))
+_NOISE = Column("gaussian-noise", 0.1)
+
+
+def ranked_by(scores: pd.DataFrame) -> list[Column]:
+    """The accuracies that models are ranked by, those that count most first, as far as any model has them."""
+    by = [Column("autoattack-linf", 2 / 255), Column("apgd-linf", 2 / 255)]
+    by += [
+        column for column in _others(scores) if column.metric == "accuracy" and not column.attack.endswith(REFERENCE)
+    ]
+    measured = _measured(scores)
+    return [column for column in (*by, _NOISE) if column in measured]
+
+
+def _others(scores: pd.DataFrame) -> list[Column]:
+    """What was measured beside ``COLUMNS``: attacks of a user, and other epsilons."""
+    of_attacks = ~scores["attack"].str.startswith("corruption") & (scores["attack"] != _NOISE.attack)
+    found = _measured(scores[of_attacks & scores["metric"].isin(("accuracy", "median_norm"))])
+    return [column for column in found if column not in COLUMNS]
+
+
+def _measured(scores: pd.DataFrame) -> list[Column]:
+    found = scores.drop_duplicates(["attack", "level", "metric"]).sort_values(["metric", "attack", "level"])
+    return [
+        Column(str(attack), None if math.isnan(level) else float(level), str(metric))
+        for attack, level, metric in zip(found["attack"], found["level"], found["metric"], strict=True)
+    ]
 
 
 def leaderboard(models: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """Models ranked by their accuracy under AutoAttack l_inf, then APGD l_inf, then noise; those without come last.
+    """Models by rank; those that lack an accuracy come last among those that are equal before it.
 
     Args:
         models: as ``models_in`` gives them.
         scores: of one data set.
 
     Returns:
-        As ``grid``, with a column ``rank`` first, for the clean accuracy and those of ``COLUMNS`` that were measured.
+        As ``grid``, with a column ``rank`` first, for the clean accuracy, those of ``COLUMNS`` that were measured, and
+        what was measured besides.
     """
-    values = grid(models, _RANKED_BY, scores)["value"].to_numpy(float).reshape(len(models), len(_RANKED_BY))
-    # The last key counts most; NaN, a score that is missing, sorts to the end.
-    ranked = models.iloc[np.lexsort(-values.T[::-1])]
+    by = ranked_by(scores)
+    ranked = models.copy()
+    if by:
+        values = grid(models, by, scores)["value"].to_numpy(float).reshape(len(models), len(by))
+        # The last key counts most; NaN, a score that is missing, sorts to the end.
+        ranked = models.iloc[np.lexsort(-values.T[::-1])]
     ranked.insert(0, "rank", range(1, len(ranked) + 1))
-    board = grid(ranked, COLUMNS, scores)
+    board = grid(ranked, [*COLUMNS, *_others(scores)], scores)
     measured = board.groupby("title")["value"].transform("count") > 0
     return board[measured | (board["attack"] == "clean")]
 
@@ -156,13 +185,14 @@ def _threat_model(cell: Mapping[Any, Any]) -> str | None:
 
 
 def _column(column: Mapping[Any, Any], threat_models: Mapping[str, str | None]) -> dict[str, Any]:
+    averaged = "corruptions" if column["attack"].startswith("corruptions-") else None
     return {
         "title": column["title"],
         "attack": column["attack"],
         "level": None if pd.isna(column["level"]) else column["level"],
         "metric": column["metric"],
         # Averages over corruptions have a name, and no cell of their own.
-        "threat_model": threat_models.get(column["attack"], "corruptions"),
+        "threat_model": threat_models.get(column["attack"], averaged),
     }
 
 

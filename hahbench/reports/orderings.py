@@ -13,6 +13,7 @@ from hahbench.metrics import CONFIDENCE, right_per_sample
 from hahbench.reports import display
 from hahbench.reports.published import Ordering, Published
 from hahbench.sign_flips import mcnemar
+from hahbench.spec import name_without_folder
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 
@@ -20,8 +21,9 @@ EXPLAINED = (
     "Differences of accuracies in percentage points, on the same samples; in brackets the 95 % interval of Agresti and "
     "Min 2005. The p-values are two-sided, of McNemar's exact test, sample by sample where there are several draws, "
     "severities or corruptions; where a difference is compared with another number than 0, of the normal test that "
-    "belongs to the interval. The conclusion holds or "
-    "fails where its p-value, adjusted by Holm's method over the table, is below 0.05, and is undecided elsewhere."
+    "belongs to the interval. The conclusion holds or fails where its p-value, adjusted by Holm's method over the "
+    "table, is below 0.05, and is undecided elsewhere: it is about the sign, not the size. Margins, and rows without a "
+    "number of the paper, are additions."
 )
 
 ORDERING_COLUMNS: dict[str, str] = {
@@ -58,7 +60,7 @@ def orderings(published: Published, cells: pd.DataFrame, outcomes: pd.DataFrame)
         ``ORDERING_COLUMNS``.
     """
     newest = cells.sort_values("created", kind="stable")
-    newest = newest.assign(name=newest["model"].str.rpartition("/")[2]).drop_duplicates("name", keep="last")
+    newest = newest.assign(name=newest["model"].map(name_without_folder)).drop_duplicates("name", keep="last")
     models = {row["name"]: (row["model"], row["model_digest"]) for row in newest.to_dict("records")}
     rows = []
     for ordering in published.orderings:
@@ -129,12 +131,11 @@ def orderings_text(tested: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for row in tested.to_dict("records"):
         level = None if math.isnan(row["level"]) else row["level"]
-        beyond = f" by more than {display.difference(row['by_more_than'])}" if row["by_more_than"] else ""
         measured = row["n"] > 0
         ours = f"{display.difference(row['difference'])} [{display.difference(row['low'])}, "
         rows.append(
             {
-                "Conclusion": f"{row['higher']} above {row['lower']}{beyond}",
+                "Conclusion": _conclusion(row["higher"], row["lower"], 100 * row["by_more_than"]),
                 "Under": display.score_title(row["attack"], level, "accuracy"),
                 "Paper": "" if math.isnan(row["published"]) else display.difference(row["published"]),
                 "Here": f"{ours}{display.difference(row['high'])}]" if measured else display.MISSING,
@@ -143,3 +144,9 @@ def orderings_text(tested: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _conclusion(higher: str, lower: str, by_more_than: float) -> str:
+    if by_more_than < 0:
+        return f"{higher} less than {-by_more_than:g} points below {lower}"
+    return f"{higher} above {lower}" + (f" by more than {by_more_than:g} points" if by_more_than else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,6 +12,7 @@ from hahbench.corruptions import PAPER
 from hahbench.metrics import CORRUPTION_SETS, PROCEDURAL_FROST, WITHOUT_FROST, corruption_attack
 from hahbench.reports import display
 from hahbench.reports.published import Published
+from hahbench.spec import name_without_folder
 
 _SCORE = ["model", "model_digest", "attack", "level", "metric"]
 
@@ -132,7 +133,8 @@ def paper_table(
     """
     printed = published.accuracies
     names = list(dict.fromkeys(printed.loc[printed["table"] == table.name, "model"]))
-    models = models.assign(published_model=_without_folder(models["model"]))
+    # The paper's HaH is HaH here, and cifar10/HaH once it has weights for a data set.
+    models = models.assign(published_model=models["model"].map(name_without_folder))
     if table.only_published:
         models = models[models["published_model"].isin(names)]
     if dataset != published.dataset:
@@ -143,17 +145,13 @@ def paper_table(
     order = models["published_model"].map({name: place for place, name in enumerate(names)})
     models = models.loc[order.sort_values(kind="stable", na_position="last").index]
     numbers = printed.drop(columns="table").drop_duplicates(["model", "attack", "level"])
-    numbers = numbers.rename(columns={"model": "published_model"})
-    merged = grid(models, table.columns, scores).merge(numbers, on=["published_model", "attack", "level"], how="left")
+    numbers = numbers.rename(columns={"model": "published_model"}).assign(metric="accuracy")
+    same = ["published_model", "attack", "level", "metric"]
+    merged = grid(models, table.columns, scores).merge(numbers, on=same, how="left")
     return merged.drop(columns="published_model")
 
 
-def _without_folder(names: pd.Series) -> pd.Series:
-    """The paper's HaH is ``HaH`` here, and ``cifar10/HaH`` once it has weights for a data set."""
-    return names.str.rpartition("/")[2]
-
-
-def grid(models: pd.DataFrame, columns: tuple[Column, ...], scores: pd.DataFrame) -> pd.DataFrame:
+def grid(models: pd.DataFrame, columns: Sequence[Column], scores: pd.DataFrame) -> pd.DataFrame:
     """Every model with every column in long form, in their order.
 
     Returns:

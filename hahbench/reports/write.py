@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
+import functools
 import json
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -16,7 +20,7 @@ from hahbench.atomic import replacing
 from hahbench.reports.corruptions import corruption_scores, severities_text
 from hahbench.reports.display import escape, one_line
 from hahbench.reports.drawn import Drawn
-from hahbench.reports.leaderboard import leaderboard, leaderboard_json
+from hahbench.reports.leaderboard import leaderboard, leaderboard_json, ranked_by
 from hahbench.reports.orderings import EXPLAINED, orderings, orderings_text
 from hahbench.reports.published import Published, read_published
 from hahbench.reports.tables import (
@@ -29,7 +33,7 @@ from hahbench.reports.tables import (
     verdicts,
     with_procedural_frost,
 )
-from hahbench.spec import REFERENCE, ExhibitKind, ModelRecord
+from hahbench.spec import REFERENCE, ExhibitKind, ModelRecord, name_without_folder, networks
 
 _EXPLAINED = {
     "difference": EXPLAINED,
@@ -84,14 +88,15 @@ def write_reports(
         CatalogError: the published numbers cannot be read.
         OSError: a file cannot be written; files are written whole or not at all.
     """
-    scored = metrics.scores(cells, outcomes)
+    scored = metrics.scores(cells, outcomes, networks(records))
     paper = read_published(catalog.data_folder("reports") / "published" / "hah-2022.toml")
     paths: list[Path] = []
     for folder, part in _by_folder(cells):
         newest = part.sort_values("created", kind="stable").iloc[-1]
         models, scores = models_in(part), scored[scored["data_digest"] == newest["data_digest"]]
         data_arguments = ["--dataset", newest["dataset_argument"], *(["--data", "PATH"] if newest["from_path"] else [])]
-        run_arguments = [*data_arguments, "--n", str(newest["n"]), "--store", str(store)]
+        run_arguments = ["--n", str(newest["n"]), "--store", str(store)]
+        commands = _Commands(data_arguments, run_arguments, _like_the_others(records, part, paper))
         dataset = str(newest["dataset_argument"])
 
         board = leaderboard(models, scores)
@@ -101,7 +106,9 @@ def write_reports(
             as_text(facts, {"Rank": "rank", "Model": "display"}, after, literal) for literal in (escape, one_line)
         )
         caption = _caption(newest, part, board, None, command)
-        page = _page("Leaderboard", markdown, caption, _verdicts(board), _missing(board, data_arguments, run_arguments))
+        by = ", then ".join(escape(column.title) for column in ranked_by(scores))
+        caption = "\n".join([f"- Ranked by {by or 'nothing'}.", caption])
+        page = _page("Leaderboard", markdown, caption, _verdicts(board), _missing(board, commands))
         paths += _write(out / folder / "leaderboard", page, board.drop(columns=["model_argument", "title"]))
         paths.append(_write_latex(out / folder / "leaderboard.tex", "Leaderboard", caption, latex))
         listing = leaderboard_json(board, part, records, command)
@@ -131,7 +138,7 @@ def write_reports(
                 caption,
                 _verdicts(table),
                 # A relative error lacks the baseline rather than cells of the model.
-                _missing(table[table["metric"] != "relative_error"], data_arguments, run_arguments),
+                _missing(table[table["metric"] != "relative_error"], commands),
             )
             paths += _write(out / folder / asked.name, page, table.drop(columns=["model_argument", "title"]))
             paths.append(_write_latex(out / folder / f"{asked.name}.tex", asked.title, caption, latex))
@@ -163,7 +170,7 @@ def write_reports(
                 "# Figures",
                 *figures.sections,
                 _caption(newest, part, scores[scores["metric"] == "accuracy"], None, command),
-                _missing(figures.absent.assign(value=float("nan")), data_arguments, run_arguments),
+                _missing(figures.absent.assign(value=float("nan")), commands),
             ]
             paths.append(_write_text(out / folder / "figures.md", "\n\n".join(filter(None, sections)) + "\n"))
             paths += figures.paths
@@ -189,11 +196,11 @@ def _caption(
     shown_cells = cells["attack"].isin(shown["attack"])
     if shown["attack"].str.startswith("corruptions-").any():
         shown_cells |= cells["kind"].str.startswith("corruption")
-    seeds = sorted(cells.loc[shown_cells, "seed"].unique())
+    seeds = _seeds(cells[shown_cells])
     lines = [
         f"- Data: {escape(str(newest['dataset']))} ({escape(str(newest['source']))}), "
         f"the first {newest['n']} test samples, digest {newest['data_digest'][:8]}.",
-        f"- Seeds: {', '.join(str(seed) for seed in seeds) or 'none'}.",
+        f"- Seeds: {seeds}.",
     ]
     lines += [f"- {_EXPLAINED[metric]}" for metric in shown["metric"].unique()]
     corrupted = cells[cells["kind"].str.startswith("corruption") & shown_cells]
@@ -209,37 +216,98 @@ def _caption(
     return "\n".join([*lines, f"- Made with hahbench {__version__} by:"]) + f"\n\n  {_code(command)}"
 
 
-def _missing(shown: pd.DataFrame, data_arguments: list[str], run_arguments: list[str]) -> str:
+def _seeds(cells: pd.DataFrame) -> str:
+    """The seeds, and where attacks were drawn differently, those of each."""
+    of_attack: dict[str, str] = {
+        str(name): ", ".join(map(str, sorted(part["seed"].unique()))) for name, part in cells.groupby("attack")
+    }
+    usual, *others = [seeds for seeds, _ in collections.Counter(of_attack.values()).most_common()] or ["none"]
+    if not others:
+        return usual
+    apart = [
+        f"{seeds} of {', '.join(escape(name) for name, drawn in of_attack.items() if drawn == seeds)}"
+        for seeds in others
+    ]
+    return "; ".join([usual, *apart])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Commands:
+    """The arguments of commands that fill what is missing.
+
+    Attributes:
+        data: of every command.
+        run: of ``run`` besides.
+        train: of ``train`` besides, for networks like those that were measured.
+    """
+
+    data: list[str]
+    run: list[str]
+    train: list[str]
+
+
+def _like_the_others(records: Sequence[ModelRecord], measured: pd.DataFrame, paper: Published) -> list[str]:
+    """The width and epochs that networks of the paper were trained with, where these have one width."""
+    models = set(zip(measured["model"], measured["model_digest"], strict=True))
+    alike = [
+        (record.params["width"], record.train["epochs"])
+        for record in records
+        if (record.model, record.model_digest) in models
+        and name_without_folder(record.model) in set(paper.accuracies["model"])
+        and isinstance(record.params.get("width"), float)
+        and isinstance(record.train.get("epochs"), int)
+    ]
+    if len({width for width, _ in alike}) != 1:
+        return []
+    return ["--width", str(alike[0][0]), "--epochs", str(max(epochs for _, epochs in alike))]
+
+
+def _missing(shown: pd.DataFrame, commands: _Commands) -> str:
     absent = shown[shown["value"].isna()]
-    runs = {attack: _run_with(attack) for attack in absent["attack"].unique()}
-    absent = absent.assign(run=absent["attack"].map(runs))
+    levels = absent["level"] if "level" in absent else pd.Series(math.nan, absent.index)
+    runs = [_run_with(*asked) for asked in zip(absent["attack"], levels, strict=True)]
+    absent = absent.assign(run=pd.Series(runs, absent.index, dtype=object))
     paragraphs = []
     for (name, argument, digest, run), titles in absent.groupby(
         ["display", "model_argument", "model_digest", "run"], sort=False
     )["title"]:
-        commands = [[*str(run).split(), "--model", argument, *run_arguments]]
-        if not digest and f"{data_arguments[1]}/{argument}" not in catalog.models():
+        run_command = [*str(run).split(), "--model", argument, *commands.data, *commands.run]
+        lines = [run_command]
+        if not digest and f"{commands.data[1]}/{argument}" not in catalog.models():
             # A model of the paper that has no weights yet.
-            trained = (Path("trained") / f"{argument}.toml").as_posix()
-            commands = [["train", argument, *data_arguments], [*str(run).split(), "--model", trained, *run_arguments]]
+            run_command[run_command.index(argument)] = (Path("trained") / f"{argument}.toml").as_posix()
+            lines.insert(0, ["train", argument, *commands.data, *commands.train])
         paragraphs.append(f"{escape(str(name))}: {escape('; '.join(titles.unique()))}")
-        paragraphs.append("\n".join(_code(shlex.join(["hahbench", *map(str, command)])) for command in commands))
+        paragraphs.append("\n".join(_code(shlex.join(["hahbench", *map(str, line)])) for line in lines))
     return "\n\n".join(["## Missing", *paragraphs]) if paragraphs else ""
 
 
-def _run_with(attack: str) -> str | None:
-    """The command for an attack, with the paper's suite where that has it; None where no shipped suite has it."""
+def _run_with(attack: str, level: float) -> str | None:
+    """The command for an attack, with the paper's suite where that has it; None where no shipped suite has it.
+
+    A level of NaN is any.
+    """
     name = attack.removesuffix(REFERENCE)
     registry = catalog.suites()
     asked = {"corruption-frost" if name.startswith("corruption-frost") else name}
     for averaged, corruptions in metrics.CORRUPTION_SETS.items():
         if name.startswith(averaged):
             asked = {metrics.corruption_attack(corruption) for corruption in corruptions}
-    having = [suite for suite in registry if asked <= {*registry[suite].attacks, *registry[suite].exhibits}]
+    having = [suite for suite in registry if asked <= _has(suite, level)]
     if not having:
         return None
     engine = " --engine reference" if name != attack else ""
     return f"run {min(having, key=lambda suite: suite != 'paper')}{engine}"
+
+
+def _has(suite: str, level: float) -> set[str]:
+    """The names of a suite's attacks that have the level, and of its exhibits."""
+    resolved, attacks = _resolved(suite)
+    named = {spec.name for spec in attacks if math.isnan(level) or not spec.levels or level in spec.levels}
+    return {*named, *resolved.exhibits}
+
+
+_resolved = functools.cache(catalog.resolve_suite)
 
 
 def _code(line: str) -> str:

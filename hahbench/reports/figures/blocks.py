@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from hahbench.reports.figures import style
 from hahbench.reports.tables import TABLE1
+from hahbench.spec import name_without_folder
 
 MODELS = ("Standard", "HaH-1", "HaH-2", "HaH-3", "HaH-4", "HaH-5", "HaH")
 """The models in order, the place of each its number of HaH blocks."""
@@ -23,7 +24,7 @@ def accuracies(scores: pd.DataFrame) -> pd.DataFrame:
     Returns:
         ``display``, the title of the score, ``blocks``, ``value``, ``low`` and ``high``.
     """
-    blocks = scores["model"].str.rpartition("/")[2].map({name: place for place, name in enumerate(MODELS)})
+    blocks = scores["model"].map(name_without_folder).map({name: place for place, name in enumerate(MODELS)})
     wanted = {(column.attack, column.level): column.title for column in COLUMNS}
     levels = scores["level"].astype(object).where(scores["level"].notna(), None)
     pairs = zip(scores["attack"], levels, strict=True)

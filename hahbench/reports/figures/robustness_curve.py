@@ -1,4 +1,4 @@
-"""Robust accuracy against epsilon, read off the smallest perturbations that FMN found."""
+"""Robust accuracy against epsilon, read off the smallest perturbations that FMN found, beside AutoAttack's."""
 
 from __future__ import annotations
 
@@ -39,9 +39,24 @@ def robust_accuracies(sizes: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def autoattack_accuracies(scores: pd.DataFrame) -> pd.DataFrame:
+    """The accuracies under AutoAttack, which is stronger but knows one epsilon; columns as of ``robust_accuracies``.
+
+    Args:
+        scores: as ``hahbench.metrics.scores`` gives them, with the model's ``display``.
+    """
+    norms = scores["attack"].map({f"autoattack-{norm}": norm for norm in NORMS})
+    found = scores.assign(norm=norms, epsilon=scores["level"])[norms.notna() & (scores["metric"] == "accuracy")]
+    percent = found[["value", "low", "high"]] * 100
+    return percent.assign(**{name: found[name] for name in ("display", "norm", "epsilon")})
+
+
 @style.styled
-def draw(points: pd.DataFrame, shown: Mapping[str, style.Look]) -> Figure:
-    """Draw what ``robust_accuracies`` gives: a panel a norm, up to where 2 % of the best model's samples are left."""
+def draw(points: pd.DataFrame, autoattack: pd.DataFrame, shown: Mapping[str, style.Look]) -> Figure:
+    """Draw what ``robust_accuracies`` gives: a panel a norm, up to where 2 % of the best model's samples are left.
+
+    Hollow marks show what ``autoattack_accuracies`` gives.
+    """
     figure = style.new_figure(3.5, shown)
     panels = figure.subplots(2, 2, sharey=True)
     for axes, norm in zip(panels.flat, NORMS, strict=True):
@@ -62,6 +77,17 @@ def draw(points: pd.DataFrame, shown: Mapping[str, style.Look]) -> Figure:
             marked = limit * (np.arange(4) + (place + 0.5) / len(shown)) / 4
             heights = curve["value"].to_numpy()[np.searchsorted(curve["epsilon"], marked, side="right") - 1]
             axes.plot(marked, heights, color=look.color, marker=look.marker, linestyle="")
+        for mark in autoattack[(autoattack["norm"] == norm) & autoattack["display"].isin(shown)].to_dict("records"):
+            look = shown[mark["display"]]
+            axes.errorbar(
+                mark["epsilon"],
+                mark["value"],
+                [[mark["value"] - mark["low"]], [mark["high"] - mark["value"]]],
+                color=look.color,
+                marker=look.marker,
+                markerfacecolor="white",
+                zorder=3,
+            )
         axes.set(xlabel=UNITS[norm], ylim=(0, 102))
         axes.locator_params(axis="x", nbins=4)
         if limit > 0:

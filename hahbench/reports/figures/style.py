@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hahbench.atomic import replacing
+from hahbench.spec import name_without_folder
 
 P = ParamSpec("P")
 
@@ -78,7 +79,7 @@ def looks(models: pd.DataFrame) -> dict[str, Look]:
         models: ``model`` and ``display``, a row per model.
     """
     free = list(zip(itertools.cycle(_COLORS), _MARKERS * len(_COLORS), strict=False))
-    names = dict(zip(models["display"], models["model"].str.rpartition("/")[2], strict=True))
+    names = dict(zip(models["display"], models["model"].map(name_without_folder), strict=True))
     found: dict[str, Look] = {}
     for known, pair in zip(_ORDER, free[: len(_ORDER)], strict=True):
         for display in [display for display, name in names.items() if name == known][:1]:

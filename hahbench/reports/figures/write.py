@@ -25,7 +25,7 @@ from hahbench.reports.figures import (
     sparsity,
     style,
 )
-from hahbench.spec import ExhibitKind
+from hahbench.spec import ExhibitKind, name_without_folder
 
 _PUBLISHABLE = "shapes"
 """The data set whose images may be published: hahbench draws them itself."""
@@ -90,7 +90,7 @@ def write_figures(folder: Path, results: Results) -> Written:
     Raises:
         OSError: a file cannot be written; files are written whole or not at all.
     """
-    names = results.models["model"].str.rpartition("/")[2]
+    names = results.models["model"].map(name_without_folder)
     # Standard and HaH are the ends of figure 6; what lies between stands there alone.
     models = results.models[~names.isin(blocks.MODELS[1:-1])]
     looks = style.looks(models)
@@ -201,15 +201,17 @@ def _write_minimum_norms(files: _Files, results: Results, models: pd.DataFrame) 
     text = (
         "The part of all samples that no perturbation of size epsilon or less broke, read off the smallest ones that "
         "FMN found, so that the true robust accuracy is at most this; the bands are Wilson's 95 % intervals at each "
-        "epsilon by itself."
+        "epsilon by itself. Hollow marks: the accuracy under AutoAttack at its epsilon, with the same interval; where "
+        "they lie below the curve, FMN overstates the robustness."
     )
-    figure = robustness_curve.draw(robustness_curve.robust_accuracies(sizes), shown)
+    autoattack = robustness_curve.autoattack_accuracies(results.named(results.scores))
+    figure = robustness_curve.draw(robustness_curve.robust_accuracies(sizes), autoattack, shown)
     files.add("robust-accuracy", title, text, figure, shown)
 
 
 def _write_blocks(files: _Files, results: Results) -> None:
     title = "Figure 6: clean against robust accuracy over the number of HaH blocks"
-    named = results.models.assign(name=results.models["model"].str.rpartition("/")[2])
+    named = results.models.assign(name=results.models["model"].map(name_without_folder))
     of_figure = named[named["name"].isin(blocks.MODELS)].drop_duplicates("name", keep="last")
     if of_figure.empty:
         return
@@ -223,7 +225,7 @@ def _write_blocks(files: _Files, results: Results) -> None:
 
 
 def _write_corruptions(files: _Files, results: Results, models: pd.DataFrame) -> None:
-    last = models["model"].str.rpartition("/")[2]
+    last = models["model"].map(name_without_folder)
     # A name that two models share would be that of two files.
     file_names = last.where(~last.duplicated(keep=False), last + "-" + models["model_digest"].str[:8])
     scores = results.named(results.scores)
