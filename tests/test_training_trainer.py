@@ -265,6 +265,22 @@ def test_a_loader_that_no_card_can_name_is_said_before_the_first_batch(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_loader_beside_its_card_is_refused_where_the_trained_card_would_not_find_it(tmp_path: Path) -> None:
+    (tmp_path / "loader_beside_a_card.py").write_text(USER_MODULE)
+    (tmp_path / "mine.toml").write_text(
+        'loader = "loader_beside_a_card:make"\n[params]\nclasses = 3\nwidth = 0.05\n[train]\ncost = "standard"\n'
+    )
+    card = catalog.read_card(tmp_path / "mine.toml")
+    with pytest.raises(HahbenchError, match=r"is not found from .*elsewhere; choose the folder of the former"):
+        trained(tmp_path / "elsewhere", card, on_batch=never)
+    assert not (tmp_path / "elsewhere").exists()
+    with pytest.raises(HahbenchError, match=r"mine\.toml is the card that is trained; choose another --out"):
+        trained(tmp_path, card, on_batch=never)
+    (tmp_path / "mine.toml").rename(tmp_path / "other.toml")
+    card = trained(tmp_path, dataclasses.replace(catalog.read_card(tmp_path / "other.toml"), name="mine"), epochs=1)
+    assert_reads_as(tmp_path / "mine.toml", card)
+
+
 def never(_fraction: float, _loss: float, _accuracy: float) -> None:
     raise AssertionError("training has begun")
 

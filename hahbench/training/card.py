@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import tomli_w
 
+from hahbench.catalog import is_importable_from
 from hahbench.errors import HahbenchError
 from hahbench.registry import import_attribute
 from hahbench.spec import ModelCard
@@ -29,7 +29,7 @@ def trained_card(card: ModelCard, dataset: str, epochs: int, weights: Path) -> M
     return dataclasses.replace(
         card,
         name=name,
-        loader=_loader_path(card),
+        loader=_loader_path(card, weights.parent),
         weights=weights,
         sha256=None,
         dataset=dataset,
@@ -59,16 +59,21 @@ def card_toml(card: ModelCard) -> str:
         raise HahbenchError(f"model {card.name!r}: a parameter cannot be written as TOML: {error}") from error
 
 
-def _loader_path(card: ModelCard) -> str:
+def _loader_path(card: ModelCard, out: Path) -> str:
     loader = card.loader
     if isinstance(loader, str):
+        if not is_importable_from(out, loader.partition(":")[0]):
+            raise HahbenchError(
+                f"model {card.name!r}: its trained card could not name the loader {loader!r}, which lies beside "
+                f"{card.argument} and is not found from {out}; choose the folder of the former for --out, or put the "
+                "loader into an importable module"
+            )
         return loader
     module = str(getattr(loader, "__module__", ""))
     path = f"{module}:{getattr(loader, '__qualname__', '')}"
     try:
         # A script, or a file that --model names, can be imported here only because it has been run already.
-        found = any(finder.find_spec(module.partition(".")[0], None) for finder in sys.meta_path)
-        if found and import_attribute(path) is loader:
+        if is_importable_from(out, module) and import_attribute(path) is loader:
             return path
     except HahbenchError:
         pass

@@ -208,6 +208,8 @@ def _train(
     if checkpoint is not None:
         training.resume(checkpoint)
     elif files.card.exists():
+        if Path(card.argument).resolve() == files.card.resolve():
+            raise HahbenchError(f"{files.card} is the card that is trained; choose another --out than its folder")
         raise HahbenchError(f"{files.card} holds this model already; choose another --out, or delete it to train again")
     else:
         # What cannot be written is better known now than after hours.
