@@ -65,7 +65,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-RUN_PAGES = ["add-a-model.md", "regenerate-the-paper.md", "guard-a-number.md", "results.md"]
+RUN_PAGES = ["add-a-model.md", "attacks.md", "regenerate-the-paper.md", "guard-a-number.md", "results.md"]
 
 
 @pytest.mark.parametrize("name", RUN_PAGES)
