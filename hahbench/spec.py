@@ -102,6 +102,11 @@ class ModelRecord:
     classes: int | None = None
 
     @property
+    def other_gradients(self) -> bool:
+        """Whether attacks see other gradients than those of what is predicted."""
+        return bool(self.params.get(_OF_GRADIENTS))
+
+    @property
     def network(self) -> str:
         """The same for models that differ in their gradients alone; empty for one without a file of weights."""
         params = {name: value for name, value in self.params.items() if name != _OF_GRADIENTS}

@@ -13,7 +13,8 @@ import pytest
 from hahbench import __version__, catalog
 from hahbench.outcome import OUTCOME_COLUMNS, outcome_frame
 from hahbench.reports import write_reports
-from hahbench.spec import ModelRecord, digest
+from hahbench.spec import EXHIBITS, ModelRecord, digest
+from hahbench.store import Store
 
 CELL = {
     "display": "",
@@ -173,6 +174,28 @@ def test_what_is_trained_yet_is_like_what_was_measured(
     write_reports(cells, outcomes, tmp_path, store=Path("results"), command="hahbench x", records=records)
     page = (tmp_path / "cifar10-jpeg-n10" / "table3.md").read_text(encoding="utf-8")
     assert f"    hahbench train HaH-batch-norm --dataset cifar10 --data PATH{options}\n" in page
+
+
+def test_figures_of_what_is_predicted_show_a_network_once(tmp_path: Path) -> None:
+    results = Results()
+    for model in ("HaH", "HaH-BPDA", "other-BPDA"):
+        results.add(model).add(model, 7, **NOISE).add(model, 5, **{**NOISE, "level": 0.2})
+    said: dict[str, Any] = {"loader": "a:b", "dataset": "cifar10", "reference": "", "link": "", "train": {}}
+    said |= {"model_digest": CELL["model_digest"], "additional_data": None, "training_log": ()}
+    records = [
+        ModelRecord(model="HaH", params={}, weights_sha256="f", **said),
+        ModelRecord(model="HaH-BPDA", params={"straight_through": True}, weights_sha256="f", **said),
+        ModelRecord(model="other-BPDA", params={"straight_through": True}, weights_sha256="0", **said),
+    ]
+    cells, outcomes = pd.DataFrame(results.cells), pd.concat(results.outcomes)
+    none = {kind: Store(tmp_path / "none").read_exhibits(kind) for kind in EXHIBITS}
+    write_reports(cells, outcomes, tmp_path, store=Path("s"), command="hahbench x", exhibits=none, records=records)
+    found = {
+        page.name.partition("-BPDA")[0]: "Figure 4" in page.read_text(encoding="utf-8")
+        for page in (tmp_path / "cifar10-jpeg-n10" / "models").iterdir()
+        if "BPDA" in page.name
+    }
+    assert found == {"HaH": False, "other": True}
 
 
 def test_a_model_of_another_library_is_not_the_paper_s(tmp_path: Path) -> None:

@@ -165,7 +165,8 @@ def write_reports(
             # Every run imports this package, for names to show, and not every run has a use for matplotlib.
             from hahbench.reports.figures.write import Results, write_figures
 
-            figures = write_figures(out / folder / "figures", Results(part, outcomes, scores, models, exhibits))
+            results = Results(part, outcomes, scores, models, exhibits, _repeated(models, records))
+            figures = write_figures(out / folder / "figures", results)
             sections = [
                 "# Figures",
                 *figures.sections,
@@ -188,6 +189,15 @@ def _by_folder(cells: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     digests = [f"-{part['data_digest'].iloc[0][:8]}" for part in parts]
     folders = [name + digest if names.count(name) > 1 else name for name, digest in zip(names, digests, strict=True)]
     return sorted(zip(folders, parts, strict=True), key=lambda pair: pair[0])
+
+
+def _repeated(models: pd.DataFrame, records: Sequence[ModelRecord]) -> set[str]:
+    """The display names of models whose network stands there under its own gradients, too."""
+    of_model = {(record.model, record.model_digest): record for record in records}
+    displays = zip(models["model"], models["model_digest"], models["display"], strict=True)
+    found = [(display, of_model[model, digest]) for model, digest, display in displays if (model, digest) in of_model]
+    plain = {record.network for _, record in found if not record.other_gradients}
+    return {display for display, record in found if record.other_gradients and record.network in plain}
 
 
 def _caption(

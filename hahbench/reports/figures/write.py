@@ -44,6 +44,8 @@ class Results:
         scores: as ``hahbench.metrics.scores`` gives them, of this data set.
         models: as ``hahbench.reports.tables.models_in`` gives them.
         exhibits: of each kind, as the store gives them, of any data set.
+        repeated: the display names of models that differ from another in their gradients alone; figures of what is
+            predicted leave them out.
     """
 
     cells: pd.DataFrame
@@ -51,6 +53,7 @@ class Results:
     scores: pd.DataFrame
     models: pd.DataFrame
     exhibits: Mapping[ExhibitKind, tuple[pd.DataFrame, pd.DataFrame]]
+    repeated: Collection[str] = ()
 
     def named(self, rows: pd.DataFrame) -> pd.DataFrame:
         """``rows`` of these models with their ``display`` names."""
@@ -96,11 +99,12 @@ def write_figures(folder: Path, results: Results) -> Written:
     looks = style.looks(models)
     models = models.set_index("display").loc[list(looks)].reset_index()
     files = _Files(folder, results, looks)
-    _write_activations(files, results, models)
-    _write_noise(files, results, models)
+    predicting = models[~models["display"].isin(results.repeated)]
+    _write_activations(files, results, predicting)
+    _write_noise(files, results, predicting)
     _write_minimum_norms(files, results, models)
     _write_blocks(files, results)
-    _write_corruptions(files, results, models)
+    _write_corruptions(files, results, predicting)
     _write_examples(files, results, models)
     return Written(files.paths, files.drawn, files.sections, pd.concat(files.absent, ignore_index=True))
 
