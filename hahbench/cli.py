@@ -144,7 +144,6 @@ def run_suite(
     """Run a suite over models; a run that was stopped goes on where it stood."""
     from hahbench.attacks import on_reference_engine
     from hahbench.attacks.corruption import on_sources
-    from hahbench.cache import cache_folder
     from hahbench.catalog import resolve_models, resolve_suite
     from hahbench.data import find_dataset, load_images
     from hahbench.device import choose_device
@@ -162,8 +161,7 @@ def run_suite(
     check_cards(cards, dataset_argument)
     torch_device = choose_device(device)
     images = load_images(dataset_argument, "test", data)
-    folders = [*([data] if data else []), cache_folder()]
-    attacks = on_sources(attacks, images.name, images.labels.numpy(), folders, photographs)
+    attacks = on_sources(attacks, images.name, images.labels.numpy(), data, photographs)
     folder = Store(store)
     with RunProgress() as progress:
         cells = run(

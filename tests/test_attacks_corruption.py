@@ -97,17 +97,18 @@ def test_what_another_machine_measured_is_read_from_where_it_lies_here(
     np.save(folder / "labels.npy", np.zeros(50_000, np.uint8))
     content = (folder / "labels.npy").read_bytes()
     monkeypatch.setitem(MD5, "labels", hashlib.md5(content, usedforsecurity=False).hexdigest())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     elsewhere = AttackSpec("corruption-fog", "corruption-official", params={"corruption": "fog"})
     regenerated = attacks()["corruption-snow"]
     labels = np.zeros(3, np.int64)
-    found, same = on_same_sources([elsewhere, regenerated], labels, [tmp_path])
+    found, same = on_same_sources([elsewhere, regenerated], labels, tmp_path)
     assert found.params == {"corruption": "fog", "folder": str(folder)}
     assert same is regenerated
     with pytest.raises(HahbenchError, match="'corruption-fog' reads the published files; --data has no folder"):
-        on_same_sources([elsewhere], labels, [])
+        on_same_sources([elsewhere], labels, None)
     photographs = dataclasses.replace(FROST, params={"corruption": "frost", "photographs_digest": "0"})
     with pytest.raises(HahbenchError, match="'corruption-frost' was made of photographs"):
-        on_same_sources([photographs], labels, [tmp_path])
+        on_same_sources([photographs], labels, tmp_path)
 
 
 def test_frost_of_photographs_keeps_its_name_and_their_digest(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hahbench.attacks.base import Progress
+from hahbench.cache import cache_folder
 from hahbench.corruptions import CORRUPTIONS, OFFICIAL, SEVERITIES, Images
 from hahbench.corruptions.generate import REGENERATED, corrupted
 from hahbench.corruptions.official import FOLDER, find_official, read_official
@@ -33,7 +34,7 @@ def on_sources(
     specs: Iterable[AttackSpec],
     dataset: str,
     labels: NDArray[np.int64],
-    folders: Iterable[Path],
+    data: Path | None,
     photographs: Path | None = None,
 ) -> list[AttackSpec]:
     """Attacks with each corruption on the best source there is, see ``on_source``.
@@ -42,7 +43,7 @@ def on_sources(
         specs: what is asked for.
         dataset: the name of the data set; CIFAR-10 alone has published files.
         labels: (N,), of its test images.
-        folders: where the published files are looked for.
+        data: where the published files are looked for, before hahbench's cache; None for there alone.
         photographs: as for ``on_source``.
 
     Raises:
@@ -50,13 +51,11 @@ def on_sources(
     """
     specs = list(specs)
     corruptions = any(spec.kind == "corruption" for spec in specs)
-    official = find_official(folders, labels) if corruptions and dataset in _PUBLISHED_FOR else None
+    official = _official(data, labels) if corruptions and dataset in _PUBLISHED_FOR else None
     return [on_source(spec, official, photographs) for spec in specs]
 
 
-def on_same_sources(
-    specs: Iterable[AttackSpec], labels: NDArray[np.int64], folders: Iterable[Path]
-) -> list[AttackSpec]:
+def on_same_sources(specs: Iterable[AttackSpec], labels: NDArray[np.int64], data: Path | None) -> list[AttackSpec]:
     """Attacks whose params are portable, with the places of their files on this machine; arguments as above.
 
     Raises:
@@ -68,11 +67,15 @@ def on_same_sources(
         if spec.params.get("photographs_digest") and not spec.params.get("photographs"):
             raise HahbenchError(f"attack {spec.name!r} was made of photographs, and photographs cannot be given here")
         if spec.kind == "corruption-official":
-            official = official or find_official(folders, labels)
+            official = official or _official(data, labels)
             if official is None:
                 raise HahbenchError(f"attack {spec.name!r} reads the published files; --data has no folder {FOLDER}")
             specs[place] = dataclasses.replace(spec, params={**spec.params, "folder": str(official)})
     return specs
+
+
+def _official(data: Path | None, labels: NDArray[np.int64]) -> Path | None:
+    return find_official([*([data] if data else []), cache_folder()], labels)
 
 
 def on_source(spec: AttackSpec, official: Path | None, photographs: Path | None = None) -> AttackSpec:

@@ -145,7 +145,7 @@ def measure_within(
 
 
 def _is_open(floors: Sequence[Floor], pairs: Pairs) -> bool:
-    return any(not (floor.held or floor.broken) for floor in check_floors(floors, [pairs]))
+    return not all(floor.decided for floor in check_floors(floors, [pairs]))
 
 
 def _begin(checked: Checked, store: Store) -> Iterator[_Growing]:

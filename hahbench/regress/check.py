@@ -12,7 +12,6 @@ import torch
 
 from hahbench.attacks import build_attack
 from hahbench.attacks.corruption import on_same_sources
-from hahbench.cache import cache_folder
 from hahbench.catalog import resolve_models
 from hahbench.data import ImageSet, load_images
 from hahbench.errors import BaselineError
@@ -133,8 +132,7 @@ def prepare_check(
 
 def _on_same_sources(baseline: Baseline, images: ImageSet, data: Path | None) -> Baseline:
     """The baseline with its corruptions where they lie on this machine."""
-    folders = [*([data] if data else []), cache_folder()]
-    found = on_same_sources([cell.attack for cell in baseline.cells], images.labels.numpy(), folders)
+    found = on_same_sources([cell.attack for cell in baseline.cells], images.labels.numpy(), data)
     cells = [dataclasses.replace(cell, attack=spec) for cell, spec in zip(baseline.cells, found, strict=True)]
     return dataclasses.replace(baseline, cells=cells)
 

@@ -58,6 +58,11 @@ class FloorResult:
         """Of some of the samples the whole interval must lie below: on all of them it will be narrower."""
         return self.n > 0 and (not self.held if self.complete else self.value[2] < self.floor.least)
 
+    @property
+    def decided(self) -> bool:
+        """Whether it is known that the floor holds, or that it does not."""
+        return self.held or self.broken
+
 
 def read_floors(path: Path) -> list[Floor]:
     """The floors in a TOML file: in its tables ``[[expect]]``, or ``[[tool.hahbench.expect]]`` of ``pyproject.toml``.

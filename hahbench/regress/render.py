@@ -139,7 +139,7 @@ def junit(report: Report) -> str:
     failures = sum(comparison.verdict == "worse" for comparison in report.comparisons)
     failures += sum(floor.broken for floor in report.floors)
     skipped = sum(not comparison.n for comparison in report.comparisons)
-    skipped += sum(not (floor.held or floor.broken) for floor in report.floors)
+    skipped += sum(not floor.decided for floor in report.floors)
     suite = ElementTree.Element(
         "testsuite",
         name="hahbench check",
@@ -234,7 +234,7 @@ def _annotation(level: str, heading: str, message: str) -> str:
 
 
 def _floor_verdict(result: FloorResult) -> str:
-    if result.held or result.broken:
+    if result.decided:
         return "held" if result.held else "broken"
     return "inconclusive" if result.n else "inconclusive, not measured"
 
