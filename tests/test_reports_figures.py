@@ -167,6 +167,24 @@ def test_autoattack_is_marked_at_its_norm_and_epsilon() -> None:
     assert found[["value", "low", "high"]].to_numpy() == pytest.approx(np.array([[20, 10, 30], [30, 20, 40]]))
 
 
+def test_of_two_attacks_on_one_network_the_stronger_is_marked() -> None:
+    scores = attacked().replace({NAMES[1]: NAMES[0], "autoattack-l2": "autoattack-linf"}).assign(level=2 / 255)
+    (mark,) = robustness_curve.autoattack_accuracies(scores).to_dict("records")
+    assert (mark["value"], mark["low"], mark["high"]) == pytest.approx((20, 10, 30))
+
+
+@pytest.mark.parametrize("sizes", [[math.inf] * 3, [0.0, 0.0], [0.0, 0.1, math.inf], [0.1, 0.1], [1e-9, 1e-3, 0.5]])
+def test_norms_are_drawn_whichever_there_are(sizes: list[float], tmp_path: Path) -> None:
+    every = pd.concat([sized(*sizes).assign(display="HaH", norm=norm) for norm in NORMS])
+    shown = {"HaH": style.PALETTE[0]}
+    none = robustness_curve.autoattack_accuracies(attacked())
+    for figure in (
+        minimum_norms.draw(every, shown),
+        robustness_curve.draw(robustness_curve.robust_accuracies(every), none, shown),
+    ):
+        assert all(path.stat().st_size > 0 for path in style.save(figure, tmp_path / "figure"))
+
+
 def test_figure_6_takes_the_number_of_blocks_from_the_models_name() -> None:
     scores = pd.DataFrame(
         [

@@ -176,10 +176,12 @@ def test_what_is_trained_yet_is_like_what_was_measured(
     assert f"    hahbench train HaH-batch-norm --dataset cifar10 --data PATH{options}\n" in page
 
 
-def test_figures_of_what_is_predicted_show_a_network_once(tmp_path: Path) -> None:
+def test_figures_show_a_network_once_with_all_attacks_on_it(tmp_path: Path) -> None:
     results = Results()
     for model in ("HaH", "HaH-BPDA", "other-BPDA"):
         results.add(model).add(model, 7, **NOISE).add(model, 5, **{**NOISE, "level": 0.2})
+        for norm in ("l0", "l1", "l2", "linf"):
+            results.add(model, 4, l2=0.1, **{**FMN, "attack": f"fmn-{norm}"})
     said: dict[str, Any] = {"loader": "a:b", "dataset": "cifar10", "reference": "", "link": "", "train": {}}
     said |= {"model_digest": CELL["model_digest"], "additional_data": None, "training_log": ()}
     records = [
@@ -190,12 +192,15 @@ def test_figures_of_what_is_predicted_show_a_network_once(tmp_path: Path) -> Non
     cells, outcomes = pd.DataFrame(results.cells), pd.concat(results.outcomes)
     none = {kind: Store(tmp_path / "none").read_exhibits(kind) for kind in EXHIBITS}
     write_reports(cells, outcomes, tmp_path, store=Path("s"), command="hahbench x", exhibits=none, records=records)
+    folder = tmp_path / "cifar10-jpeg-n10"
     found = {
-        page.name.partition("-BPDA")[0]: "Figure 4" in page.read_text(encoding="utf-8")
-        for page in (tmp_path / "cifar10-jpeg-n10" / "models").iterdir()
+        page.name.partition("-BPDA")[0]: ["Figure 4" in page.read_text(), "Figure 5" in page.read_text()]
+        for page in (folder / "models").iterdir()
         if "BPDA" in page.name
     }
-    assert found == {"HaH": False, "other": True}
+    assert found == {"HaH": [False, True], "other": [True, True]}
+    text = (folder / "figures.md").read_text(encoding="utf-8")
+    assert text.count("The lower of two attacks counts, through a network's own gradients and others: HaH-BPDA.") == 2
 
 
 def test_a_model_of_another_library_is_not_the_paper_s(tmp_path: Path) -> None:

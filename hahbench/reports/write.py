@@ -191,13 +191,17 @@ def _by_folder(cells: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return sorted(zip(folders, parts, strict=True), key=lambda pair: pair[0])
 
 
-def _repeated(models: pd.DataFrame, records: Sequence[ModelRecord]) -> set[str]:
-    """The display names of models whose network stands there under its own gradients, too."""
+def _repeated(models: pd.DataFrame, records: Sequence[ModelRecord]) -> dict[str, str]:
+    """Of each model whose network stands there under its own gradients, too: the display name of that by its own."""
     of_model = {(record.model, record.model_digest): record for record in records}
     displays = zip(models["model"], models["model_digest"], models["display"], strict=True)
     found = [(display, of_model[model, digest]) for model, digest, display in displays if (model, digest) in of_model]
-    plain = {record.network for _, record in found if not record.other_gradients}
-    return {display for display, record in found if record.other_gradients and record.network in plain}
+    plain = {record.network: display for display, record in found if not record.other_gradients}
+    return {
+        display: plain[record.network]
+        for display, record in found
+        if record.other_gradients and record.network in plain
+    }
 
 
 def _caption(

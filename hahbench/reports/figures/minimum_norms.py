@@ -16,6 +16,7 @@ from hahbench.spec import NORMS
 ATTACKS = tuple(f"fmn-{norm}" for norm in NORMS)
 
 _FEWEST_ROWS = 4
+_HEAD = 0.01
 
 UNITS = {
     "l0": r"$\ell_0$ norm (colour values)",
@@ -62,13 +63,21 @@ def mean_norms(sizes: pd.DataFrame) -> pd.DataFrame:
 
 @style.styled
 def draw(sizes: pd.DataFrame, shown: Mapping[str, style.Look]) -> Figure:
-    """Draw what ``smallest_norms`` gives: a panel a norm, in it a violin a model with the mean and its interval."""
+    """Draw what ``smallest_norms`` gives: a panel a norm, in it a violin a model with the mean and its interval.
+
+    The axes are logarithmic, as are the densities: an adversarially trained model has norms ten times those of others.
+    They begin where the smallest hundredth of each model's norms has gone by: an image may lie on the very boundary.
+    """
     moved = sizes[(sizes["size"] > 0) & np.isfinite(sizes["size"])]
     means = {(mean["display"], mean["norm"]): mean for mean in mean_norms(sizes).to_dict("records")}
     figure = style.new_figure(0.9 + 0.22 * max(len(shown), _FEWEST_ROWS), shown)
     for axes, norm in zip(figure.subplots(2, 2).flat, NORMS, strict=True):
+        of_norm = moved[moved["norm"] == norm]
+        if not of_norm.empty:
+            low = of_norm.groupby("display")["size"].quantile(_HEAD).min()
+            style.log_axis(axes, 0.9 * low, 1.1 * of_norm["size"].max())
         sns.violinplot(
-            moved[moved["norm"] == norm],
+            of_norm,
             x="size",
             y="display",
             hue="display",
@@ -89,7 +98,7 @@ def draw(sizes: pd.DataFrame, shown: Mapping[str, style.Look]) -> Figure:
                 axes.errorbar(
                     mean["value"], place, xerr=interval, color=look.color, marker=look.marker, capsize=1.5, zorder=3
                 )
-        axes.set(xlabel=UNITS[norm], ylabel="", yticks=[], xlim=(0, None))
+        axes.set(xlabel=UNITS[norm], ylabel="", yticks=[])
         axes.grid(axis="x")
         axes.set_axisbelow(True)
     style.legend(figure, shown, line=False)

@@ -42,39 +42,42 @@ def robust_accuracies(sizes: pd.DataFrame) -> pd.DataFrame:
 def autoattack_accuracies(scores: pd.DataFrame) -> pd.DataFrame:
     """The accuracies under AutoAttack, which is stronger but knows one epsilon; columns as of ``robust_accuracies``.
 
+    Where a name has several at one epsilon, it is the lowest.
+
     Args:
         scores: as ``hahbench.metrics.scores`` gives them, with the model's ``display``.
     """
     norms = scores["attack"].map({f"autoattack-{norm}": norm for norm in NORMS})
     found = scores.assign(norm=norms, epsilon=scores["level"])[norms.notna() & (scores["metric"] == "accuracy")]
-    percent = found[["value", "low", "high"]] * 100
-    return percent.assign(**{name: found[name] for name in ("display", "norm", "epsilon")})
+    named = ["display", "norm", "epsilon"]
+    percent = pd.concat([found[["value", "low", "high"]] * 100, found[named]], axis=1)
+    return percent.sort_values("value", kind="stable").drop_duplicates(named).sort_index()
 
 
 @style.styled
 def draw(points: pd.DataFrame, autoattack: pd.DataFrame, shown: Mapping[str, style.Look]) -> Figure:
-    """Draw what ``robust_accuracies`` gives: a panel a norm, up to where 2 % of the best model's samples are left.
+    """Draw what ``robust_accuracies`` gives, over epsilon on a logarithmic scale, a panel a norm.
 
-    Hollow marks show what ``autoattack_accuracies`` gives.
+    It begins where the first model has lost 2 points, and ends where 2 % of the best model's samples are left. Hollow
+    marks show what ``autoattack_accuracies`` gives.
     """
     figure = style.new_figure(3.5, shown)
     panels = figure.subplots(2, 2, sharey=True)
     for axes, norm in zip(panels.flat, NORMS, strict=True):
         of_norm = points[points["norm"] == norm]
-        left = of_norm[of_norm["value"] > 100 * _TAIL]
-        limit = left["epsilon"].max() if len(left) else 0.0
+        first, last = _limits(of_norm)
         for place, (name, look) in enumerate(shown.items()):
             curve = of_norm[of_norm["display"] == name]
             if curve.empty:
                 continue
-            end = curve.iloc[[-1]].assign(epsilon=max(limit, curve["epsilon"].iloc[-1]))
+            end = curve.iloc[[-1]].assign(epsilon=max(last, curve["epsilon"].iloc[-1]))
             curve = pd.concat([curve, end], ignore_index=True)
             axes.fill_between(
                 curve["epsilon"], curve["low"], curve["high"], step="post", color=look.color, alpha=0.12, linewidth=0
             )
             axes.step(curve["epsilon"], curve["value"], where="post", color=look.color)
             # Markers evenly along the axis, where no two models have theirs.
-            marked = limit * (np.arange(4) + (place + 0.5) / len(shown)) / 4
+            marked = first * (last / first) ** ((np.arange(4) + (place + 0.5) / len(shown)) / 4)
             heights = curve["value"].to_numpy()[np.searchsorted(curve["epsilon"], marked, side="right") - 1]
             axes.plot(marked, heights, color=look.color, marker=look.marker, linestyle="")
         for mark in autoattack[(autoattack["norm"] == norm) & autoattack["display"].isin(shown)].to_dict("records"):
@@ -88,13 +91,22 @@ def draw(points: pd.DataFrame, autoattack: pd.DataFrame, shown: Mapping[str, sty
                 markerfacecolor="white",
                 zorder=3,
             )
+        style.log_axis(axes, first, last)
         axes.set(xlabel=UNITS[norm], ylim=(0, 102))
-        axes.locator_params(axis="x", nbins=4)
-        if limit > 0:
-            axes.set_xlim(0, limit)
         axes.grid(axis="y")
         axes.set_axisbelow(True)
     for axes in panels[:, 0]:
         axes.set_ylabel("Robust accuracy (%)")
     style.legend(figure, shown)
     return figure
+
+
+def _limits(points: pd.DataFrame) -> tuple[float, float]:
+    positive = points[points["epsilon"] > 0]
+    if positive.empty:
+        return 0.1, 1.0
+    lost = points.groupby("display")["value"].transform("max") - points["value"] >= 100 * _TAIL
+    left = points["value"] > 100 * _TAIL
+    first = points.loc[lost, "epsilon"].min() if lost.any() else positive["epsilon"].min()
+    last = points.loc[left, "epsilon"].max() if left.any() else positive["epsilon"].max()
+    return (first, last) if first < last else (first / 2, 2 * first)

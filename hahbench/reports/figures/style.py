@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from hahbench.atomic import replacing
 from hahbench.spec import name_without_folder
@@ -30,10 +31,11 @@ WIDTH = 3.3
 _COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h", "d")
 _APART = 0.6
+_WIDE = 30
 _LEGEND_COLUMNS = 2
 _LEGEND_WIDTH = 28  # letters
 _LEGEND_LINE = 0.13  # inches
-_ORDER = ("Standard", "Adv", "HaH", "HaH-no-loss", "HaH-batch-norm", "HaH-no-threshold", "HaH-BPDA")
+_ORDER = ("Standard", "Adv", "HaH", "HaH-no-loss", "HaH-batch-norm", "HaH-no-threshold")
 
 _SETTINGS: dict[Any, Any] = {
     "axes.labelsize": 8,
@@ -139,6 +141,16 @@ def lines(axes: Axes, points: pd.DataFrame, x: str, shown: Mapping[str, Look]) -
         )
     axes.grid(axis="y")
     axes.set_axisbelow(True)
+
+
+def log_axis(axes: Axes, low: float, high: float) -> None:
+    """Make the horizontal axis logarithmic, from ``low`` to ``high``, with a few numbers written out."""
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    subdivisions = (1.0,) if high / low > _WIDE else (1.0, 2.0, 5.0)
+    axes.xaxis.set_major_locator(LogLocator(subs=subdivisions))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def legend(figure: Figure, shown: Mapping[str, Look], *, line: bool = True) -> None:

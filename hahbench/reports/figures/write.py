@@ -44,8 +44,8 @@ class Results:
         scores: as ``hahbench.metrics.scores`` gives them, of this data set.
         models: as ``hahbench.reports.tables.models_in`` gives them.
         exhibits: of each kind, as the store gives them, of any data set.
-        repeated: the display names of models that differ from another in their gradients alone; figures of what is
-            predicted leave them out.
+        repeated: of each model that differs from another in its gradients alone, the other's display name by its own.
+            What is predicted is that of the other; an attack on either is one on both.
     """
 
     cells: pd.DataFrame
@@ -53,7 +53,7 @@ class Results:
     scores: pd.DataFrame
     models: pd.DataFrame
     exhibits: Mapping[ExhibitKind, tuple[pd.DataFrame, pd.DataFrame]]
-    repeated: Collection[str] = ()
+    repeated: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def named(self, rows: pd.DataFrame) -> pd.DataFrame:
         """``rows`` of these models with their ``display`` names."""
@@ -192,25 +192,31 @@ def _write_noise(files: _Files, results: Results, models: pd.DataFrame) -> None:
 def _write_minimum_norms(files: _Files, results: Results, models: pd.DataFrame) -> None:
     title5 = "Figure 5: norms of minimum-norm attacks"
     title = "Robust accuracy against epsilon"
-    shown = files.complete(title5, models, minimum_norms.ATTACKS)
+    complete = files.complete(title5, models, minimum_norms.ATTACKS)
     files.complete(title, models, minimum_norms.ATTACKS)
+    other = {name: plain for name, plain in results.repeated.items() if {name, plain} <= set(complete)}
+    shown = {name: look for name, look in complete.items() if name not in other}
     if not shown:
         return
-    sizes = minimum_norms.smallest_norms(results.named(results.cells), results.outcomes)
+    cells = results.named(results.cells)
+    sizes = minimum_norms.smallest_norms(cells.replace({"display": other}), results.outcomes)
+    names = ", ".join(map(escape, other))
+    both = f" The lower of two attacks counts, through a network's own gradients and others: {names}." if other else ""
     text = (
         "The smallest perturbations that FMN found, of the samples that were classified correctly and then broken: "
-        "their distribution, and their mean with its 95 % interval."
+        "their distribution, on logarithmic axes that leave out the tail of the smallest hundredth, and their mean "
+        f"with its 95 % interval.{both}"
     )
-    files.add("figure5-minimum-norms", title5, text, minimum_norms.draw(sizes, shown), shown)
+    files.add("figure5-minimum-norms", title5, text, minimum_norms.draw(sizes, shown), [*shown, *other])
     text = (
         "The part of all samples that no perturbation of size epsilon or less broke, read off the smallest ones that "
         "FMN found, so that the true robust accuracy is at most this; the bands are Wilson's 95 % intervals at each "
         "epsilon by itself. Hollow marks: the accuracy under AutoAttack at its epsilon, with the same interval; where "
-        "they lie below the curve, FMN overstates the robustness."
+        f"they lie below the curve, FMN overstates the robustness.{both}"
     )
-    autoattack = robustness_curve.autoattack_accuracies(results.named(results.scores))
+    autoattack = robustness_curve.autoattack_accuracies(results.named(results.scores).replace({"display": other}))
     figure = robustness_curve.draw(robustness_curve.robust_accuracies(sizes), autoattack, shown)
-    files.add("robust-accuracy", title, text, figure, shown)
+    files.add("robust-accuracy", title, text, figure, [*shown, *other])
 
 
 def _write_blocks(files: _Files, results: Results) -> None:
