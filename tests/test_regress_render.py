@@ -65,6 +65,11 @@ def test_exit_codes(checked: Report, code: int) -> None:
     assert checked.exit_code == code
 
 
+def test_a_budget_is_not_blamed_for_an_empty_baseline() -> None:
+    assert render.summary(report(SAME, SKIPPED))[1] == "not all could be checked; a larger --budget allows it"
+    assert render.summary(report())[1] == "the baseline holds nothing to check"
+
+
 def test_a_line_says_what_happened() -> None:
     assert render.sentence(WORSE) == (
         "m|<b>, Gaussian noise sigma 0.1: worse, 64.0 [61.0, 67.0] then, 60.0 [57.0, 63.0] now "

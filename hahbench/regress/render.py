@@ -86,7 +86,8 @@ def summary(report: Report) -> list[str]:
     if report.floors:
         lines.append(f"{sum(floor.held for floor in report.floors)} of {len(report.floors)} floors hold")
     if report.exit_code == UNCHECKED:
-        lines.append("not all could be checked; a larger --budget allows it")
+        more = "not all could be checked; a larger --budget allows it"
+        lines.append(more if report.comparisons else "the baseline holds nothing to check")
     if report.skipped:
         left = "; ".join(
             f"{cell.model}, {title(cell)}: {cell.baseline_n - cell.n} of {cell.baseline_n}" for cell in report.skipped
