@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import glob
 import io
 import json
 import re
@@ -142,6 +143,16 @@ class Store:
             with contextlib.suppress(OSError):
                 path.unlink()
             lock.release()
+
+    def counts(self, cell: Cell) -> set[int]:
+        """The numbers of samples on which this model, by its name, was measured under this attack, level and seed."""
+        stem = self.path(cell).stem.rpartition("-")[0]
+        found = set()
+        for path in self.folder.glob(f"{glob.escape(stem)}-*.parquet"):
+            # A damaged file is the matter of whoever needs it.
+            with contextlib.suppress(StoreError):
+                found.add(int(_read_table(path)[0]["n"]))
+        return found
 
     def write(self, cell: Cell, outcomes: pd.DataFrame, facts: Mapping[str, Any]) -> None:
         """Keep a finished cell.

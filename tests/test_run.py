@@ -18,8 +18,10 @@ import pytest
 import torch
 
 from hahbench import catalog
+from hahbench.attacks.noise import GaussianNoise
 from hahbench.data import load_images
 from hahbench.models.vgg import vgg16
+from hahbench.outcome import Candidates, Samples
 from hahbench.run import Job, Observer, run
 from hahbench.spec import AttackSpec, Cell, Exhibit, ModelCard
 from hahbench.store import Store
@@ -106,6 +108,53 @@ def test_runs_that_share_a_store_share_the_work(tmp_path: Path) -> None:
     assert (first.done, second.done) == (["clean 0"], ["noise 0", "noise 1"])
     assert len(cell_files(tmp_path)) == 3
     assert not list(tmp_path.glob("*.lock"))
+
+
+def measured(store: Store, n: int, *attacks: AttackSpec, **facts: Any) -> pd.DataFrame:
+    """Outcomes of a network on the first ``n`` samples, without their times; ``facts`` amend its card."""
+    card = dataclasses.replace(catalog.models()["shapes/Standard"], **facts)
+    options: dict[str, Any] = {"dataset_argument": "shapes", "from_path": False, "device": torch.device("cpu")}
+    cells = run([card], attacks, load_images("shapes", "test", None), n, store=store, observer=Silent(), **options)
+    return store.read(cells)[1].drop(columns=["key", "seconds"])
+
+
+def test_a_run_on_more_samples_attacks_only_those_that_are_new(tmp_path: Path) -> None:
+    specs = [
+        AttackSpec("clean", "clean"),
+        AttackSpec("noise", "gaussian-noise", levels=(0.1, 0.2), draws=2),
+        AttackSpec("fog", "corruption", levels=(3.0,), params={"corruption": "fog"}),
+        AttackSpec("fmn", "fmn", "l2", params={"steps": 5}),
+        AttackSpec("pgd", "pgd", "linf", (2 / 255,), params={"steps": 3}),
+        AttackSpec("autoattack", "autoattack", "linf", (2 / 255,), params={"members": ["apgd-ce", "apgd-t"]}),
+    ]
+    grown, whole = Store(tmp_path / "grown"), Store(tmp_path / "whole")
+    measured(grown, 6, *specs)
+    pd.testing.assert_frame_equal(measured(grown, 10, *specs), measured(whole, 10, *specs))
+    pd.testing.assert_frame_equal(measured(grown, 4, *specs), measured(Store(tmp_path / "few"), 4, *specs))
+    cells = grown.read()[0]
+    assert cells.groupby("n")["verdict"].agg(lambda verdicts: (verdicts != "").sum()).tolist() == [2, 2, 2]
+
+
+def test_no_sample_is_attacked_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[list[int]] = []
+    attack = GaussianNoise.__call__
+
+    def noting(self: GaussianNoise, model: torch.nn.Module, samples: Samples, *arguments: Any) -> Candidates:
+        given.append(samples.index.tolist())
+        return attack(self, model, samples, *arguments)
+
+    monkeypatch.setattr(GaussianNoise, "__call__", noting)
+    noise, store = AttackSpec("noise", "gaussian-noise", levels=(0.1,)), Store(tmp_path)
+    for n in (4, 10, 6, 10, 12):
+        measured(store, n, noise)
+    assert given == [[0, 1, 2, 3], [4, 5, 6, 7, 8, 9], [10, 11]]
+    # Another seed, another model and an attack that does not say that samples are independent have nothing to go by.
+    given.clear()
+    measured(store, 13, dataclasses.replace(noise, seed=1))
+    measured(store, 13, noise, loader=rounded_input)
+    monkeypatch.setattr(GaussianNoise, "per_sample", False)
+    measured(store, 14, noise)
+    assert [len(samples) for samples in given] == [13, 13, 14]
 
 
 def test_a_robust_accuracy_has_a_verdict_and_each_broken_sample_a_member(tmp_path: Path) -> None:

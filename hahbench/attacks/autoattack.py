@@ -53,6 +53,7 @@ class AutoAttack:
 
     version: ClassVar[str] = f"2, engine {VERSION}"
     worst_case: ClassVar[bool] = True
+    per_sample: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

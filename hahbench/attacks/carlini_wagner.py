@@ -54,6 +54,7 @@ class CarliniWagner:
 
     version: ClassVar[str] = f"2, engine {VERSION}"
     worst_case: ClassVar[bool] = True
+    per_sample: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

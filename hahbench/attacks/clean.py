@@ -18,6 +18,7 @@ class Clean:
 
     version: ClassVar[str] = "1"
     worst_case: ClassVar[bool] = False
+    per_sample: ClassVar[bool] = True
 
     @property
     def passes(self) -> float:

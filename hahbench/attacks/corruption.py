@@ -114,6 +114,7 @@ class _AtSeverities:
     """What corruptions have in common, wherever their images come from."""
 
     worst_case: ClassVar[bool] = False
+    per_sample: ClassVar[bool] = True
 
     @property
     def passes(self) -> float:

@@ -61,6 +61,7 @@ class FastMinimumNorm:
 
     version: ClassVar[str] = f"3, engine {VERSION}"
     worst_case: ClassVar[bool] = True
+    per_sample: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

@@ -24,6 +24,7 @@ class GaussianNoise:
 
     version: ClassVar[str] = "1"
     worst_case: ClassVar[bool] = False
+    per_sample: ClassVar[bool] = True
 
     @property
     def passes(self) -> float:

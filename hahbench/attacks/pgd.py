@@ -38,6 +38,7 @@ class ProjectedGradientDescent:
 
     version: ClassVar[str] = f"1, engine {VERSION}"
     worst_case: ClassVar[bool] = True
+    per_sample: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

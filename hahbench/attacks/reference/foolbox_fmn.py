@@ -87,6 +87,7 @@ class FoolboxFastMinimumNorm:
 
     version: ClassVar[str] = f"1, foolbox {importlib.metadata.version('foolbox')}"
     worst_case: ClassVar[bool] = True
+    per_sample: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

@@ -56,6 +56,7 @@ class PyAutoAttack:
 
     version: ClassVar[str] = f"1, pyautoattack {importlib.metadata.version('pyautoattack')}"
     worst_case: ClassVar[bool] = True
+    per_sample: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

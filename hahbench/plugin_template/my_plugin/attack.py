@@ -27,6 +27,8 @@ class UniformNoise:
     version: ClassVar[str] = "1"
     # Random noise, and no search for an error.
     worst_case: ClassVar[bool] = False
+    # What comes of a sample depends on that sample and the seed alone, so that no run does it twice.
+    per_sample: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
