@@ -316,33 +316,36 @@ def _metrics(part: pd.DataFrame) -> Iterator[tuple[str, float, float, float, int
         yield "mean_norm", *mean_norm(moved[norm].to_numpy(float))
 
 
-def accuracy(right: np.ndarray) -> tuple[float, float, float, int]:
+def accuracy(right: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float, float, int]:
     """Accuracy and its Wilson interval.
 
     Args:
         right: (N,) in [0, 1], the fraction of each sample's draws, severities or corruptions that were classified
             correctly.
+        confidence: of the interval.
 
     Returns:
         Value, low, high and N. The interval is that of N samples asked once; with several draws it is conservative,
         because averaging can only lower a sample's variance.
     """
     value, n = float(right.mean()), len(right)
-    low, high = proportion_confint(value * n, n, alpha=1 - CONFIDENCE, method="wilson")
-    return value, float(low), float(high), n
+    low, high = proportion_confint(value * n, n, alpha=1 - confidence, method="wilson")
+    # Round-off may put an end beyond the value where that is 0 or 1.
+    return value, min(float(low), value), max(float(high), value), n
 
 
-def median_norm(norms: np.ndarray) -> tuple[float, float, float, int]:
+def median_norm(norms: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float, float, int]:
     """Median norm and its exact interval between two order statistics, which needs no distribution.
 
     Args:
         norms: (N,), of the smallest perturbation that broke each sample in any draw; 0 where the model was already
             wrong, infinity where no draw broke it.
+        confidence: of the interval.
 
     Returns:
         Value, low, high and N; the interval is [0, inf] when N < 6, too few for any order statistics.
     """
-    interval: Any = stats.quantile_test(norms, q=0, p=0.5).confidence_interval(CONFIDENCE)
+    interval: Any = stats.quantile_test(norms, q=0, p=0.5).confidence_interval(confidence)
     low = 0.0 if np.isnan(interval.low) else float(interval.low)
     high = np.inf if np.isnan(interval.high) else float(interval.high)
     return float(np.median(norms)), low, high, len(norms)

@@ -29,7 +29,7 @@ from hahbench.device import device_name
 from hahbench.errors import HahbenchError
 from hahbench.models.conventions import PROBED, broken_conventions
 from hahbench.models.load import check_classifier, load_model, model_digest
-from hahbench.models.prepare import prepare
+from hahbench.models.prepare import PreparedModel, prepare
 from hahbench.models.record import model_record
 from hahbench.outcome import EXAMPLE_COLUMNS, Candidates, Samples
 from hahbench.spec import AttackSpec, Cell, Exhibit, ExhibitKind, ModelCard, digest
@@ -46,7 +46,7 @@ class Job:
     cell: Cell
     card: ModelCard
     model: nn.Module
-    prepared: nn.Module
+    prepared: PreparedModel
     attack: Attack
 
 
@@ -181,7 +181,8 @@ def run(
 
 def _known(job: Job, images: ImageSet, n: int, store: Store) -> list[pd.DataFrame]:
     """Outcomes of the first of the samples, from a run on more or fewer of the same images, where there was one."""
-    if getattr(job.attack, "per_sample", False) and not getattr(job.prepared, "is_random", False):
+    on_others = job.prepared.is_random or job.prepared.depends_on_batch
+    if getattr(job.attack, "per_sample", False) and not on_others:
         for count in sorted(store.counts(job.cell), reverse=True):
             cell = dataclasses.replace(job.cell, data_digest=digest(images.digest, count))
             if cell in store:
@@ -268,7 +269,8 @@ def plan(
         model = load_model(card, len(images.classes))
         identity = model_digest(card, model)
         model = model.to(device).requires_grad_(False)
-        some = samples.images[:64].to(device)
+        # The same for any number of samples, so that what is prepared is, too.
+        some = images.first(min(len(images), 64)).images.to(device)
         check_classifier(model, some[:2], len(images.classes), card.name)
         # Batches shrink to one image before an attack ends.
         check_classifier(model, some[:1], len(images.classes), card.name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torchvision
@@ -91,6 +93,36 @@ class Views(nn.Module):
         features: Tensor = self.norm(self.conv(images))
         logits: Tensor = self.last(features.view(len(images), -1))
         return logits
+
+
+class Steady(nn.Module):
+    """Its output is changed by ``change``, from which gradients do not come."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3 * 32 * 32, 10)
+        self.change = change
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.change(self.linear(images.flatten(1)))
+
+
+@pytest.mark.parametrize(
+    ("change", "is_random", "depends_on_batch"),
+    [
+        (lambda z: z, False, False),
+        (lambda z: z + torch.randn_like(z), True, True),
+        (lambda z: z - z.mean(dim=0) + torch.arange(10), False, True),
+        # Nor where there is no gradient, so that the model cannot be tried out.
+        (lambda z: (z + torch.randn_like(z)).detach().requires_grad_(False), True, True),
+    ],
+)
+def test_what_a_model_answers_besides_the_image_is_found_out(
+    change: Callable[[Tensor], Tensor], is_random: bool, depends_on_batch: bool
+) -> None:
+    torch.manual_seed(0)
+    prepared = prepare(Steady(change).eval(), IMAGES)
+    assert (prepared.is_random, prepared.depends_on_batch) == (is_random, depends_on_batch)
 
 
 def test_a_model_that_bears_no_change_is_left_as_it_is() -> None:

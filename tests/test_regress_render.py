@@ -32,10 +32,12 @@ SKIPPED = Comparison(
     "m|<b>", "apgd-linf", 2 / 255, "accuracy", "inconclusive", 0, 1000, UNKNOWN, UNKNOWN, 0.0, 0, 0, 0, 1.0, math.inf
 )
 BROKEN = FloorResult(
-    Floor("m", "clean", None, 0.95, "pyproject.toml: expect 1"), "accuracy", (0.88, 0.8, 1.0), 64, True
+    Floor("m", "clean", None, 0.95, "pyproject.toml: expect 1"), "accuracy", (0.88, 0.8, 1.0), 64, True, (0.8, 1.0)
 )
 UNDECIDED = dataclasses.replace(BROKEN, complete=False)
-UNMEASURED = FloorResult(Floor("m", "apgd-linf", 2 / 255, 0.1, "f.toml: expect 2"), "accuracy", UNKNOWN, 0, False)
+UNMEASURED = FloorResult(
+    Floor("m", "apgd-linf", 2 / 255, 0.1, "f.toml: expect 2"), "accuracy", UNKNOWN, 0, False, (math.nan, math.nan)
+)
 
 
 def report(*comparisons: Comparison, floors: tuple[FloorResult, ...] = ()) -> Report:

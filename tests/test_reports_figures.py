@@ -147,42 +147,68 @@ def test_robust_accuracy_counts_the_samples_left_at_each_epsilon(sizes: list[flo
         assert (point["value"], point["low"], point["high"]) == pytest.approx((100 * value, 100 * low, 100 * high))
 
 
-def attacked() -> pd.DataFrame:
-    rows = [
-        (NAMES[0], "autoattack-linf", 2 / 255, "accuracy", 0.2),
-        (NAMES[1], "autoattack-l2", 0.25, "accuracy", 0.3),
-        (NAMES[1], "autoattack-l2-reference", 0.25, "accuracy", 0.1),
-        (NAMES[0], "clean", math.nan, "accuracy", 0.9),
-    ]
-    scores = pd.DataFrame(rows, columns=["display", "attack", "level", "metric", "value"])
-    return scores.assign(low=scores["value"] - 0.1, high=scores["value"] + 0.1)
+def marks(*attacked: tuple[str, str, float, int]) -> pd.DataFrame:
+    """Of (model, attack, epsilon, right): the first ``right`` of ten samples withstood."""
+    results = Results()
+    for model, attack, level, right in attacked:
+        norm = attack.split("-")[1]
+        results.add(model, right, attack=attack, level=level, norm=norm, worst_case=True, kind="autoattack")
+    cells = pd.DataFrame(results.cells)
+    return robustness_curve.autoattack_accuracies(
+        cells.assign(display=cells["model"].replace({"HaH-BPDA": "HaH"})), pd.concat(results.outcomes)
+    )
+
+
+MARKS = marks((NAMES[0], "autoattack-linf", 2 / 255, 2), (NAMES[1], "autoattack-l2", 0.25, 3))
 
 
 def test_autoattack_is_marked_at_its_norm_and_epsilon() -> None:
-    found = robustness_curve.autoattack_accuracies(attacked())
+    found = marks(
+        ("Standard", "autoattack-linf", 2 / 255, 2),
+        ("HaH", "autoattack-l2", 0.25, 3),
+        ("HaH", "autoattack-l2-reference", 0.25, 1),
+        ("HaH", "fmn-l2", 0.25, 1),
+    )
     assert found[["display", "norm", "epsilon"]].to_numpy().tolist() == [
-        [NAMES[0], "linf", 2 / 255],
-        [NAMES[1], "l2", 0.25],
+        ["Standard", "linf", 2 / 255],
+        ["HaH", "l2", 0.25],
     ]
-    assert found[["value", "low", "high"]].to_numpy() == pytest.approx(np.array([[20, 10, 30], [30, 20, 40]]))
+    # Wilson's intervals of 2 and 3 in 10.
+    expected = [[20, 5.668, 50.984], [30, 10.779, 60.322]]
+    assert found[["value", "low", "high"]].to_numpy() == pytest.approx(np.array(expected), abs=0.001)
 
 
-def test_of_two_attacks_on_one_network_the_stronger_is_marked() -> None:
-    scores = attacked().replace({NAMES[1]: NAMES[0], "autoattack-l2": "autoattack-linf"}).assign(level=2 / 255)
-    (mark,) = robustness_curve.autoattack_accuracies(scores).to_dict("records")
-    assert (mark["value"], mark["low"], mark["high"]) == pytest.approx((20, 10, 30))
+def test_of_two_attacks_on_one_network_what_withstands_both_is_marked() -> None:
+    results = Results().add("HaH", 6, attack="autoattack-l2", level=0.25, norm="l2", worst_case=True)
+    results.add("HaH-BPDA", 5, attack="autoattack-l2", level=0.25, norm="l2", worst_case=True)
+    results.outcomes[1]["adv_pred"] = results.outcomes[1]["adv_pred"].to_numpy()[::-1]
+    outcomes = pd.concat(results.outcomes)
+    (mark,) = robustness_curve.autoattack_accuracies(
+        pd.DataFrame(results.cells).assign(display="HaH"), outcomes
+    ).to_dict("records")
+    # Samples 0 to 5 withstand the one, 5 to 9 the other.
+    assert mark["value"] == 10
 
 
 @pytest.mark.parametrize("sizes", [[math.inf] * 3, [0.0, 0.0], [0.0, 0.1, math.inf], [0.1, 0.1], [1e-9, 1e-3, 0.5]])
 def test_norms_are_drawn_whichever_there_are(sizes: list[float], tmp_path: Path) -> None:
     every = pd.concat([sized(*sizes).assign(display="HaH", norm=norm) for norm in NORMS])
     shown = {"HaH": style.PALETTE[0]}
-    none = robustness_curve.autoattack_accuracies(attacked())
     for figure in (
         minimum_norms.draw(every, shown),
-        robustness_curve.draw(robustness_curve.robust_accuracies(every), none, shown),
+        robustness_curve.draw(robustness_curve.robust_accuracies(every), MARKS, shown),
     ):
         assert all(path.stat().st_size > 0 for path in style.save(figure, tmp_path / "figure"))
+
+
+@pytest.mark.parametrize("sizes", [[math.inf] * 3, [0.5, 1.0, 2.0], [1e-4, 2e-4, 3e-4]])
+def test_no_mark_lies_off_the_axis(sizes: list[float]) -> None:
+    every = pd.concat([sized(*sizes).assign(display="HaH", norm=norm) for norm in NORMS])
+    mark = marks(("HaH", "autoattack-l2", 0.01, 0))
+    figure = robustness_curve.draw(robustness_curve.robust_accuracies(every), mark, {"HaH": style.PALETTE[0]})
+    figure.draw_without_rendering()
+    first, last = figure.axes[NORMS.index("l2")].get_xlim()
+    assert first < 0.01 < last
 
 
 def test_figure_6_takes_the_number_of_blocks_from_the_models_name() -> None:
@@ -316,9 +342,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "signal-to-noise": lambda: signal_to_noise.draw(per_block(), LOOKS),
     "noise": under_noise,
     "minimum-norms": lambda: minimum_norms.draw(norms(), LOOKS),
-    "robustness-curve": lambda: robustness_curve.draw(
-        robustness_curve.robust_accuracies(norms()), robustness_curve.autoattack_accuracies(attacked()), LOOKS
-    ),
+    "robustness-curve": lambda: robustness_curve.draw(robustness_curve.robust_accuracies(norms()), MARKS, LOOKS),
     "blocks": over_blocks,
     "corruptions": heatmap,
     "examples": strip,

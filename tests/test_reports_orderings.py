@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import optimize, special, stats
 
 from hahbench.corruptions import PAPER
 from hahbench.metrics import corruption_attack
@@ -124,6 +124,36 @@ def test_a_loss_may_be_allowed(lost: int, verdict: str) -> None:
     assert row["verdict"] == verdict
 
 
+@pytest.mark.parametrize(("gained", "lost", "margin"), [(0, 0, -10), (3, 9, -10), (0, 7, -10), (12, 1, 5), (0, 0, 5)])
+def test_a_margin_is_tested_at_the_likeliest_chances_that_it_allows(gained: int, lost: int, margin: float) -> None:
+    """Tango 1998, with the chance of a loss found by search: that of a gain is larger by the margin."""
+    n = 60
+    gained_flags, lost_flags = np.arange(n) < gained, np.arange(n) >= n - lost
+    store = Store().add("HaH", ~lost_flags).add("Standard", ~gained_flags)
+    row = store.tested(Ordering("HaH", "Standard", "clean", None, margin)).iloc[0]
+
+    def unlikeliness(chance: float) -> float:
+        chances = np.array([chance + margin / 100, chance, 1 - 2 * chance - margin / 100])
+        return -float(special.xlogy([gained, lost, n - gained - lost], chances).sum())
+
+    bounds = max(0.0, -margin / 100), (1 - margin / 100) / 2
+    chance = optimize.minimize_scalar(unlikeliness, bounds=bounds, method="bounded", options={"xatol": 1e-12}).x
+    variance = (2 * chance + margin / 100 - (margin / 100) ** 2) / n
+    z = ((gained - lost) / n - margin / 100) / math.sqrt(variance)
+    assert row["p_value"] == pytest.approx(2 * stats.norm.sf(abs(z)), rel=1e-4)
+
+
+@pytest.mark.parametrize("n", [20, 30, 40, 100])
+def test_a_loss_as_large_as_the_margin_passes_for_less_as_seldom_as_said(n: int) -> None:
+    """In 2.5 % of all data sets at most, summed over all numbers of losses, whose mean is a tenth of the samples."""
+    chance = 0.0
+    for lost in range(n // 10):
+        store = Store().add("HaH", flags(n, n - lost)).add("Standard", flags(n, n))
+        (verdict,) = store.tested(Ordering("HaH", "Standard", "clean", None, -10.0))["verdict"]
+        chance += float(stats.binom.pmf(lost, n, 0.1)) * (verdict == "holds")
+    assert chance < 0.025
+
+
 def test_five_times_the_same_evidence_is_weaker_by_holms_method() -> None:
     """7 gained and none lost: p = 2 / 2^7 = 0.0156, which 0.05 allows alone and 0.05 / 5 does not."""
     store = Store().add("HaH", flags(20, 17), **NOISE).add("Standard", flags(20, 10), **NOISE)
@@ -174,7 +204,7 @@ def test_the_page_shows_points_with_their_sign() -> None:
             "Under": "Clean",
             "Paper": "",
             "Here": "+0.0 [-3.2, +3.2]",
-            "p": "7.8e-10",
+            "p": "0.0098",
             "Verdict": "holds",
         },
     ]

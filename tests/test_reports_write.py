@@ -200,7 +200,9 @@ def test_figures_show_a_network_once_with_all_attacks_on_it(tmp_path: Path) -> N
     }
     assert found == {"HaH": [False, True], "other": [True, True]}
     text = (folder / "figures.md").read_text(encoding="utf-8")
-    assert text.count("The lower of two attacks counts, through a network's own gradients and others: HaH-BPDA.") == 2
+    assert text.count("also attacked through other gradients, as HaH-BPDA, the lower of the two norms") == 2
+    (of_hah,) = (folder / "models").glob("HaH-????????.html")
+    assert of_hah.read_text().count("also attacked through other gradients, as HaH-BPDA") == 2
 
 
 def test_a_model_of_another_library_is_not_the_paper_s(tmp_path: Path) -> None:

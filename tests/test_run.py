@@ -155,6 +155,13 @@ def test_no_sample_is_attacked_twice(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(GaussianNoise, "per_sample", False)
     measured(store, 14, noise)
     assert [len(samples) for samples in given] == [13, 13, 14]
+    # What a random model answered before says nothing of what it would answer now.
+    monkeypatch.undo()
+    monkeypatch.setattr(GaussianNoise, "__call__", noting)
+    given.clear()
+    for n in (4, 6):
+        measured(store, n, noise, loader=Noisy, params={}, weights=None, train={})
+    assert [len(samples) for samples in given] == [4, 6]
 
 
 def test_a_robust_accuracy_has_a_verdict_and_each_broken_sample_a_member(tmp_path: Path) -> None:

@@ -83,8 +83,8 @@ class Attack(Protocol):
     Attributes:
         version: of the code, with that of the library which does the work; raised when results change.
         worst_case: whether the attack searches for an error, so that a sample the model already gets wrong stays wrong.
-        per_sample: whether what comes of a sample depends on its image, label and index and on the seed alone. Then a
-            run on more samples attacks only those that an earlier one did not.
+        per_sample: whether what comes of a sample, but for the passes spent on it, depends on its image, label and
+            index and on the seed alone. Then a run on more samples attacks only those that an earlier one did not.
     """
 
     version: ClassVar[str]

@@ -15,6 +15,8 @@ from hahbench.models.layers import ImplicitNormConv2d, RegularBlock
 from hahbench.models.vgg import VGG
 
 _LOGIT_TOLERANCE = 1e-5
+_ASKED_ALONE = 8
+_SPREAD_MOVED = 0.01
 # Of the range of the logits; a VGG-16 stays below 0.011, a HaH network, whose thresholds jump, goes up to 0.3.
 _LOW_PRECISION_TOLERANCE = 0.02
 
@@ -30,10 +32,12 @@ class PreparedModel(nn.Module):
         low_precision: the same in bfloat16, for attacks that can do with approximate logits; None where that is not
             faster on the device, or changes the logits too much.
         is_random: whether it answers otherwise when it is asked again.
+        depends_on_batch: whether it answers otherwise when images are asked alone.
     """
 
     low_precision: nn.Module | None
     is_random: bool
+    depends_on_batch: bool
 
     def __init__(self, model: nn.Module, memory_format: torch.memory_format) -> None:
         super().__init__()
@@ -41,6 +45,7 @@ class PreparedModel(nn.Module):
         self.memory_format = memory_format
         self.low_precision = None
         self.is_random = False
+        self.depends_on_batch = False
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -64,14 +69,17 @@ def prepare(model: nn.Module, images: Tensor) -> PreparedModel:
     """
     plain = PreparedModel(model, torch.contiguous_format)
     try:
+        with torch.no_grad():
+            once, again = plain(images), plain(images)
+            alone = torch.cat([plain(image) for image in images[:_ASKED_ALONE].split(1)])
+        plain.is_random = not _agree(again, once)
+        plain.depends_on_batch = _moved(once[:_ASKED_ALONE], alone)
         prepared = PreparedModel(copy.deepcopy(model).requires_grad_(False), torch.contiguous_format)
         wanted = _logits(prepared, images)
-        with torch.no_grad():
-            again = prepared(images)
     except Exception:
         # Any module may be given; what cannot be copied or has no gradient is attacked as it is.
         return plain
-    if not _agree(again, wanted):
+    if plain.is_random or not _agree(once, wanted):
         plain.is_random = True
         return plain
     for change in (_normalize_weights_once, _pool_early, _fold_batch_norm, _lay_channels_last):
@@ -83,6 +91,7 @@ def prepare(model: nn.Module, images: Tensor) -> PreparedModel:
             continue
         if _agree(found, wanted):
             prepared = changed
+    prepared.depends_on_batch = plain.depends_on_batch
     if has_fast_bfloat16(images.device):
         try:
             low_precision = _LowPrecision(prepared)
@@ -133,6 +142,12 @@ class _InFloat32(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             output: Tensor = self.layer(x.float())
         return output
+
+
+def _moved(logits: Tensor, alone: Tensor) -> bool:
+    """Whether logits (N, classes) differ by more than round-off, which may take a value across a threshold."""
+    spread = logits.amax(dim=1) - logits.amin(dim=1)
+    return int(((alone - logits).abs().amax(dim=1) > _SPREAD_MOVED * spread).sum()) > 1
 
 
 def _agree(found: Tensor, wanted: Tensor) -> bool:

@@ -15,12 +15,11 @@ from hahbench.regress.baseline import BaselineCell
 from hahbench.regress.check import Checked, Quiet, pairs_of
 from hahbench.regress.compare import Pairs, verdicts
 from hahbench.regress.expect import Floor, check_floors
-from hahbench.regress.sequential import attack_order
+from hahbench.regress.sequential import FIRST_LOOK, attack_order
 from hahbench.reports.display import score_title
 from hahbench.run import Job, attack_and_judge, plan
 from hahbench.store import Store
 
-_FIRST_LOOK = 32
 _SMALLEST_LOOK = 8
 _MARGIN = 1.25
 """Samples differ in what they cost: a look may take this much longer than the one before."""
@@ -141,7 +140,7 @@ def measure_within(
         if not undecided:
             return [at.pairs for at in growing]
         chosen = max(undecided, key=lambda at: at.possible_drop)
-        look(chosen, max(_FIRST_LOOK, chosen.pairs.n))
+        look(chosen, max(FIRST_LOOK, chosen.pairs.n))
 
 
 def _is_open(floors: Sequence[Floor], pairs: Pairs) -> bool:

@@ -81,8 +81,12 @@ class Pairs:
 
     @property
     def score_now(self) -> Value:
-        """NaN where nothing was measured."""
-        return score(self.metric, self.now) if self.n else (math.nan, math.nan, math.nan)
+        """With its 95 % interval; NaN where nothing was measured."""
+        return self.score_with(metrics.CONFIDENCE)
+
+    def score_with(self, confidence: float) -> Value:
+        """The score of what was measured, with an interval of that confidence; NaN where nothing was."""
+        return score(self.metric, self.now, confidence) if self.n else (math.nan, math.nan, math.nan)
 
     @functools.cached_property
     def evidence(self) -> Evidence:
@@ -192,11 +196,11 @@ def compare(pairs: Sequence[Pairs], *, alpha: float, tolerance: float) -> list[C
     ]
 
 
-def score(metric: Metric, outcomes: NDArray[Any]) -> Value:
-    """The score of outcomes (draws, N), pooled over the draws, and its 95 % interval."""
+def score(metric: Metric, outcomes: NDArray[Any], confidence: float = metrics.CONFIDENCE) -> Value:
+    """The score of outcomes (draws, N), pooled over the draws, and its interval."""
     if metric == "accuracy":
-        return metrics.accuracy(outcomes.mean(axis=0))[:3]
-    return metrics.median_norm(outcomes.min(axis=0).astype(float))[:3]
+        return metrics.accuracy(outcomes.mean(axis=0), confidence)[:3]
+    return metrics.median_norm(outcomes.min(axis=0).astype(float), confidence)[:3]
 
 
 def _holm(p_values: Sequence[float]) -> NDArray[np.float64]:

@@ -12,11 +12,13 @@ from typing import Any
 from hahbench.catalog import read_number
 from hahbench.errors import CatalogError, HahbenchError
 from hahbench.registry import suggest
+from hahbench.regress import sequential
 from hahbench.regress.baseline import BaselineCell
 from hahbench.regress.compare import Metric, Pairs, Value
 from hahbench.spec import name_without_folder
 
 _KEYS = ("model", "attack", "level", "min")
+_EARLY_ERROR = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +34,18 @@ class Floor:
 
 @dataclasses.dataclass(frozen=True)
 class FloorResult:
-    """Whether a floor holds: the lower end of the score's 95 % interval reaches it.
+    """Whether a floor holds: the lower end of the score's 95 % interval on all samples reaches it.
+
+    On some of them only what is beyond doubt decides, as they are looked at again and again.
 
     Attributes:
         floor: what is asked.
         metric: of the score.
-        value: the score and its interval; NaN where nothing was measured.
+        value: the score and its 95 % interval; NaN where nothing was measured.
         n: the number of samples measured.
         complete: whether these are all.
+        deciding: the ends of the interval that decides: the same where complete, else one that misses the truth at any
+            look with a chance of 1 % at most.
     """
 
     floor: Floor
@@ -47,16 +53,17 @@ class FloorResult:
     value: Value
     n: int
     complete: bool
+    deciding: tuple[float, float]
 
     @property
     def held(self) -> bool:
         """False where nothing was measured, too."""
-        return self.value[1] >= self.floor.least
+        return self.deciding[0] >= self.floor.least
 
     @property
     def broken(self) -> bool:
-        """Of some of the samples the whole interval must lie below: on all of them it will be narrower."""
-        return self.n > 0 and (not self.held if self.complete else self.value[2] < self.floor.least)
+        """Of some of the samples the whole interval must lie below."""
+        return self.n > 0 and (not self.held if self.complete else self.deciding[1] < self.floor.least)
 
     @property
     def decided(self) -> bool:
@@ -109,11 +116,17 @@ def floors_of(floors: Sequence[Floor], cells: Sequence[BaselineCell], models: Co
 def check_floors(floors: Sequence[Floor], measured: Sequence[Pairs]) -> list[FloorResult]:
     """Each floor beside what was measured of it."""
     return [
-        FloorResult(floor, pair.metric, pair.score_now, pair.n, pair.n == pair.baseline_n)
+        FloorResult(floor, pair.metric, pair.score_now, pair.n, pair.n == pair.baseline_n, _deciding(pair))
         for floor in floors
         for pair in measured
         if _is_of(floor, pair.model, pair.attack, pair.level)
     ]
+
+
+def _deciding(pair: Pairs) -> tuple[float, float]:
+    early = 1 - _EARLY_ERROR / sequential.most_looks(pair.baseline_n)
+    _, low, high = pair.score_now if pair.n == pair.baseline_n else pair.score_with(early)
+    return low, high
 
 
 def _is_of(floor: Floor, model: str, attack: str, level: float | None) -> bool:

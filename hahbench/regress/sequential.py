@@ -21,6 +21,15 @@ _STAKES = np.geomspace(0.01, 0.99, 24)
 """Shares of the capital that are bet; which does best depends on the unknown mean and variance, so each gets a part."""
 
 
+FIRST_LOOK = 32
+"""The number of samples of the first look; each of the next doubles it."""
+
+
+def most_looks(n: int) -> int:
+    """How many looks there are until all of ``n`` samples are seen."""
+    return 1 + max(0, math.ceil(math.log2(n / FIRST_LOOK)))
+
+
 def attack_order(n: int) -> NDArray[np.int64]:
     """The order in which ``n`` samples are looked at: drawn once for all, for data sets sorted by class."""
     return np.random.default_rng(0).permutation(n)

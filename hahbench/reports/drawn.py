@@ -14,8 +14,10 @@ class Drawn:
         title: its heading.
         png: the file.
         models: the display names of the models that it shows.
+        note: what must be known of it beside the title, in plain text.
     """
 
     title: str
     png: Path
     models: frozenset[str]
+    note: str = ""

@@ -196,7 +196,7 @@ def _repeated(models: pd.DataFrame, records: Sequence[ModelRecord]) -> dict[str,
     of_model = {(record.model, record.model_digest): record for record in records}
     displays = zip(models["model"], models["model_digest"], models["display"], strict=True)
     found = [(display, of_model[model, digest]) for model, digest, display in displays if (model, digest) in of_model]
-    plain = {record.network: display for display, record in found if not record.other_gradients}
+    plain = {record.network: display for display, record in found if record.network and not record.other_gradients}
     return {
         display: plain[record.network]
         for display, record in found

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from statsmodels.stats.proportion import proportion_confint
 
-from hahbench.metrics import CONFIDENCE
+from hahbench.metrics import CONFIDENCE, accuracy, newest_cells
 from hahbench.reports.figures import style
 from hahbench.reports.figures.minimum_norms import UNITS
 from hahbench.spec import NORMS
@@ -39,19 +39,27 @@ def robust_accuracies(sizes: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def autoattack_accuracies(scores: pd.DataFrame) -> pd.DataFrame:
+def autoattack_accuracies(cells: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
     """The accuracies under AutoAttack, which is stronger but knows one epsilon; columns as of ``robust_accuracies``.
 
-    Where a name has several at one epsilon, it is the lowest.
+    A sample counts where it withstood every draw, and every model of that name.
 
     Args:
-        scores: as ``hahbench.metrics.scores`` gives them, with the model's ``display``.
+        cells: as the store gives them, and ``display``, the model's name.
+        outcomes: as the store gives them.
     """
-    norms = scores["attack"].map({f"autoattack-{norm}": norm for norm in NORMS})
-    found = scores.assign(norm=norms, epsilon=scores["level"])[norms.notna() & (scores["metric"] == "accuracy")]
-    named = ["display", "norm", "epsilon"]
-    percent = pd.concat([found[["value", "low", "high"]] * 100, found[named]], axis=1)
-    return percent.sort_values("value", kind="stable").drop_duplicates(named).sort_index()
+    named = ["display", "norm", "level"]
+    attacks = cells[cells["attack"].isin([f"autoattack-{norm}" for norm in NORMS])]
+    found = outcomes.merge(newest_cells(attacks)[["key", *named]], on="key")
+    right = (
+        found.assign(right=found["adv_pred"] == found["label"]).groupby([*named, "index"], sort=False)["right"].all()
+    )
+    rows = []
+    for (display, norm, epsilon), part in right.groupby(named, sort=False):
+        value, low, high, _ = accuracy(part.to_numpy(float))
+        percent = {"value": 100 * value, "low": 100 * low, "high": 100 * high}
+        rows.append({"display": display, "norm": norm, "epsilon": epsilon, **percent})
+    return pd.DataFrame(rows, columns=["display", "norm", "epsilon", "value", "low", "high"])
 
 
 @style.styled
@@ -59,13 +67,14 @@ def draw(points: pd.DataFrame, autoattack: pd.DataFrame, shown: Mapping[str, sty
     """Draw what ``robust_accuracies`` gives, over epsilon on a logarithmic scale, a panel a norm.
 
     It begins where the first model has lost 2 points, and ends where 2 % of the best model's samples are left. Hollow
-    marks show what ``autoattack_accuracies`` gives.
+    marks, for which there is room besides, show what ``autoattack_accuracies`` gives.
     """
     figure = style.new_figure(3.5, shown)
     panels = figure.subplots(2, 2, sharey=True)
     for axes, norm in zip(panels.flat, NORMS, strict=True):
         of_norm = points[points["norm"] == norm]
-        first, last = _limits(of_norm)
+        marks = autoattack[(autoattack["norm"] == norm) & autoattack["display"].isin(shown)]
+        first, last = _limits(of_norm, marks["epsilon"])
         for place, (name, look) in enumerate(shown.items()):
             curve = of_norm[of_norm["display"] == name]
             if curve.empty:
@@ -80,7 +89,7 @@ def draw(points: pd.DataFrame, autoattack: pd.DataFrame, shown: Mapping[str, sty
             marked = first * (last / first) ** ((np.arange(4) + (place + 0.5) / len(shown)) / 4)
             heights = curve["value"].to_numpy()[np.searchsorted(curve["epsilon"], marked, side="right") - 1]
             axes.plot(marked, heights, color=look.color, marker=look.marker, linestyle="")
-        for mark in autoattack[(autoattack["norm"] == norm) & autoattack["display"].isin(shown)].to_dict("records"):
+        for mark in marks.to_dict("records"):
             look = shown[mark["display"]]
             axes.errorbar(
                 mark["epsilon"],
@@ -101,12 +110,10 @@ def draw(points: pd.DataFrame, autoattack: pd.DataFrame, shown: Mapping[str, sty
     return figure
 
 
-def _limits(points: pd.DataFrame) -> tuple[float, float]:
-    positive = points[points["epsilon"] > 0]
-    if positive.empty:
-        return 0.1, 1.0
+def _limits(points: pd.DataFrame, marked: pd.Series) -> tuple[float, float]:
     lost = points.groupby("display")["value"].transform("max") - points["value"] >= 100 * _TAIL
     left = points["value"] > 100 * _TAIL
-    first = points.loc[lost, "epsilon"].min() if lost.any() else positive["epsilon"].min()
-    last = points.loc[left, "epsilon"].max() if left.any() else positive["epsilon"].max()
+    ends = [points.loc[lost, "epsilon"].min(), points.loc[left, "epsilon"].max(), *(marked / 1.5), *(marked * 1.5)]
+    known = [end for end in ends if end > 0] or [0.1]
+    first, last = min(known), max(known)
     return (first, last) if first < last else (first / 2, 2 * first)

@@ -132,11 +132,14 @@ class _Files:
             name: look for name, look in self.looks.items() if name in set(models["display"]) - set(lacking["display"])
         }
 
-    def add(self, stem: str, title: str, text: str, figure: Figure, models: Iterable[str]) -> None:
-        """Write a figure that shows ``models``, by display name."""
+    def add(
+        self, stem: str, title: str, text: str, figure: Figure, models: Iterable[str], note: str | None = None
+    ) -> None:
+        """Write a figure that shows ``models``, by display name; a ``note`` follows the text."""
         png, pdf = style.save(figure, self.folder / stem)
         self.paths += [png, pdf]
-        self.drawn.append(Drawn(title, png, frozenset(models)))
+        self.drawn.append(Drawn(title, png, frozenset(models), note or ""))
+        text = f"{text} {escape(note)}" if note else text
         title, files = escape(title), self.folder.name
         self.sections.append(f"## {title}\n\n![{title}]({files}/{png.name})\n\n{text} [PDF]({files}/{pdf.name})")
 
@@ -198,25 +201,28 @@ def _write_minimum_norms(files: _Files, results: Results, models: pd.DataFrame) 
     shown = {name: look for name, look in complete.items() if name not in other}
     if not shown:
         return
-    cells = results.named(results.cells)
-    sizes = minimum_norms.smallest_norms(cells.replace({"display": other}), results.outcomes)
-    names = ", ".join(map(escape, other))
-    both = f" The lower of two attacks counts, through a network's own gradients and others: {names}." if other else ""
+    cells = results.named(results.cells).replace({"display": other})
+    sizes = minimum_norms.smallest_norms(cells, results.outcomes)
+    sizes = sizes[sizes["display"].isin(shown)]
+    also = f"also attacked through other gradients, as {', '.join(other)}"
+    norms = f"Of networks {also}, the lower of the two norms of each sample counts." if other else None
+    accuracies = f"{norms} AutoAttack's marks are of what withstands both." if other else None
     text = (
         "The smallest perturbations that FMN found, of the samples that were classified correctly and then broken: "
         "their distribution, on logarithmic axes that leave out the tail of the smallest hundredth, and their mean "
-        f"with its 95 % interval.{both}"
+        "with its 95 % interval."
     )
-    files.add("figure5-minimum-norms", title5, text, minimum_norms.draw(sizes, shown), [*shown, *other])
+    figure = minimum_norms.draw(sizes, shown)
+    files.add("figure5-minimum-norms", title5, text, figure, [*shown, *other], norms)
     text = (
         "The part of all samples that no perturbation of size epsilon or less broke, read off the smallest ones that "
         "FMN found, so that the true robust accuracy is at most this; the bands are Wilson's 95 % intervals at each "
         "epsilon by itself. Hollow marks: the accuracy under AutoAttack at its epsilon, with the same interval; where "
-        f"they lie below the curve, FMN overstates the robustness.{both}"
+        "they lie below the curve, FMN overstates the robustness."
     )
-    autoattack = robustness_curve.autoattack_accuracies(results.named(results.scores).replace({"display": other}))
+    autoattack = robustness_curve.autoattack_accuracies(cells, results.outcomes)
     figure = robustness_curve.draw(robustness_curve.robust_accuracies(sizes), autoattack, shown)
-    files.add("robust-accuracy", title, text, figure, [*shown, *other])
+    files.add("robust-accuracy", title, text, figure, [*shown, *other], accuracies)
 
 
 def _write_blocks(files: _Files, results: Results) -> None:

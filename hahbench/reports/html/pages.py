@@ -118,7 +118,7 @@ def _model_page(
         measured_with=newest[["versions", "device", "created"]],
         scores=scores.to_dict("records"),
         figures=[
-            (figure.title, base64.b64encode(figure.png.read_bytes()).decode())
+            (figure.title, figure.note, base64.b64encode(figure.png.read_bytes()).decode())
             for figure in figures
             if model["display"] in figure.models
         ],
