@@ -27,6 +27,7 @@ BASELINE = "Standard"
 
 _ROUND_OFF = 1e-5
 # Two attacks that are equally good each miss a few samples on the edge.
+_FEWEST_ERRORS = 10
 _FEWEST_MISSED = 2
 _SMALLEST_SHARE_MISSED = 0.05
 
@@ -236,11 +237,13 @@ def relative_error(errors: np.ndarray, baseline: np.ndarray) -> tuple[float, flo
         baseline: (N, C), those of the baseline on the same samples; none of its columns is all 0.
 
     Returns:
-        Value, low, high and N.
+        Value, low, high and N; the interval is [0, inf] where either errs on fewer than 10 samples.
     """
     ratios = errors.mean(axis=0) / baseline.mean(axis=0)
     influence = ((errors - ratios * baseline) / baseline.mean(axis=0)).mean(axis=1)
     _, low, high, n = _mean(influence + ratios.mean())
+    if min((errors > 0).any(axis=1).sum(), (baseline > 0).any(axis=1).sum()) < _FEWEST_ERRORS:
+        low, high = 0.0, np.inf
     return float(ratios.mean()), low, high, n
 
 

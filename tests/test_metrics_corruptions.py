@@ -14,6 +14,7 @@ from scipy import stats
 from hahbench.corruptions import BENCHMARK, OFFICIAL, PAPER
 from hahbench.metrics import PROCEDURAL_FROST, WITHOUT_FROST, corruption_attack, relative_error, scores
 from hahbench.outcome import outcome_frame
+from hahbench.reports.display import score_text
 
 REGENERATED = "CIFAR-10-C (regenerated)"
 
@@ -173,3 +174,15 @@ def test_the_interval_of_a_relative_error_covers_the_truth_as_often_as_it_says(c
         covered += low <= 0.6 <= high
     # 95 %, give or take three standard errors of 400 trials.
     assert math.isclose(covered / 400, 0.95, abs_tol=0.033)
+
+
+def test_few_errors_leave_a_relative_error_open() -> None:
+    """The delta method would say [0, 0] of a model that makes none."""
+    base, errors = np.zeros((2, 100, 1))
+    base[:20] = 1
+    for wrong, interval in ((0, (0, math.inf)), (9, (0, math.inf)), (10, None)):
+        errors[:wrong] = 1
+        found, low, high, _ = relative_error(errors, base)
+        assert found == pytest.approx(wrong / 20)
+        assert (low, high) == interval if interval else 0 < low < found < high < math.inf
+    assert score_text("relative_error", 0.5, 0, math.inf) == "50.0 [0.0, ∞]"

@@ -82,7 +82,7 @@ def score_number(metric: str, value: float) -> str:
 
 def percent(value: float) -> str:
     """A fraction in percent, with one decimal: 0.64 as ``64.0``."""
-    return f"{100 * value:.1f}"
+    return "∞" if math.isinf(value) else f"{100 * value:.1f}"
 
 
 def difference(value: float) -> str:
