@@ -71,7 +71,7 @@ def prepare(model: nn.Module, images: Tensor) -> PreparedModel:
     try:
         with torch.no_grad():
             once, again = plain(images), plain(images)
-            alone = torch.cat([plain(image) for image in images[:_ASKED_ALONE].split(1)])
+            alone = torch.cat([plain(image) for image in torch.split(images[:_ASKED_ALONE], 1)])
         plain.is_random = not _agree(again, once)
         plain.depends_on_batch = _moved(once[:_ASKED_ALONE], alone)
         prepared = PreparedModel(copy.deepcopy(model).requires_grad_(False), torch.contiguous_format)
