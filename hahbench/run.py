@@ -123,6 +123,8 @@ def run(
         "dataset": images.name,
         "source": images.source,
         "n": n,
+    }
+    makers = {
         "device": device_name(device),
         "versions": f"hahbench {hahbench.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
     }
@@ -148,15 +150,17 @@ def run(
     for job in _claimed(missing, store, observer):
         observer.started(job)
         started = time.perf_counter()
-        parts = _known(job, images, n, store)
+        made_by, parts = _known(job, images, n, store)
         known = sum(map(len, parts))
         if known < n:
             rest = left.setdefault(known, samples_on_device[known:])
             parts.append(attack_and_judge(job, rest, clean_pred[known], observer))
+            made_by.append(makers)
         outcomes = pd.concat(parts, ignore_index=True)
         seconds = time.perf_counter() - started
         found = {
             **facts,
+            **{name: "; ".join(dict.fromkeys(maker[name] for maker in made_by)) for name in makers},
             "model_argument": job.card.argument or job.card.name,
             "display": job.card.display or job.card.name,
             "reference": job.card.reference,
@@ -179,16 +183,20 @@ def run(
     return [job.cell for job in jobs]
 
 
-def _known(job: Job, images: ImageSet, n: int, store: Store) -> list[pd.DataFrame]:
-    """Outcomes of the first of the samples, from a run on more or fewer of the same images, where there was one."""
+def _known(job: Job, images: ImageSet, n: int, store: Store) -> tuple[list[dict[str, str]], list[pd.DataFrame]]:
+    """What made outcomes of the first of the samples in a run on more or fewer of the same images, and those outcomes.
+
+    Both are empty where there was no such run.
+    """
     on_others = job.prepared.is_random or job.prepared.depends_on_batch
     if getattr(job.attack, "per_sample", False) and not on_others:
         for count in sorted(store.counts(job.cell), reverse=True):
             cell = dataclasses.replace(job.cell, data_digest=digest(images.digest, count))
             if cell in store:
-                outcomes = store.read([cell])[1]
-                return [outcomes[outcomes["index"] < n].drop(columns="key").sort_values("index")]
-    return []
+                found, outcomes = store.read([cell])
+                makers = found[["device", "versions"]].to_dict("records")
+                return makers, [outcomes[outcomes["index"] < n].drop(columns="key").sort_values("index")]
+    return [], []
 
 
 def _claimed(missing: Sequence[Job], store: Store, observer: Observer) -> Iterator[Job]:

@@ -148,6 +148,12 @@ def test_no_sample_is_attacked_twice(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for n in (4, 10, 6, 10, 12):
         measured(store, n, noise)
     assert given == [[0, 1, 2, 3], [4, 5, 6, 7, 8, 9], [10, 11]]
+    monkeypatch.setattr("hahbench.__version__", "later")
+    measured(store, 13, noise)
+    measured(store, 5, noise)
+    versions = store.read()[0].set_index("n")["versions"]
+    assert versions[12].count("hahbench") == versions[5].count("hahbench") - 1 == 1
+    assert "hahbench later, " in versions[13]
     # Another seed, another model and an attack that does not say that samples are independent have nothing to go by.
     given.clear()
     measured(store, 13, dataclasses.replace(noise, seed=1))
