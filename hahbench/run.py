@@ -194,7 +194,7 @@ def _known(job: Job, images: ImageSet, n: int, store: Store) -> tuple[list[dict[
             cell = dataclasses.replace(job.cell, data_digest=digest(images.digest, count))
             if cell in store:
                 found, outcomes = store.read([cell])
-                makers = found[["device", "versions"]].to_dict("records")
+                makers = [{name: str(found[name].iloc[0]) for name in ("device", "versions")}]
                 return makers, [outcomes[outcomes["index"] < n].drop(columns="key").sort_values("index")]
     return [], []
 
