@@ -31,7 +31,7 @@ WIDTH = 3.3
 _COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h", "d")
 _APART = 0.6
-_WIDE = 30
+_WIDE = 10
 _LEGEND_COLUMNS = 2
 _LEGEND_WIDTH = 28  # letters
 _LEGEND_LINE = 0.13  # inches
@@ -147,7 +147,10 @@ def log_axis(axes: Axes, low: float, high: float) -> None:
     """Make the horizontal axis logarithmic, from ``low`` to ``high``, with a few numbers written out."""
     axes.set_xscale("log")
     axes.set_xlim(low, high)
-    subdivisions = (1.0,) if high / low > _WIDE else (1.0, 2.0, 5.0)
+    subdivisions: tuple[float, ...] = (1.0, 2.0, 5.0)
+    if high / low > _WIDE:
+        powers_of_ten = math.floor(math.log10(high)) - math.ceil(math.log10(low)) + 1
+        subdivisions = (1.0,) if powers_of_ten > 1 else (1.0, 3.0)
     axes.xaxis.set_major_locator(LogLocator(subs=subdivisions))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
