@@ -188,8 +188,8 @@ def _known(job: Job, images: ImageSet, n: int, store: Store) -> tuple[list[dict[
 
     Both are empty where there was no such run.
     """
-    on_others = job.prepared.is_random or job.prepared.depends_on_batch
-    if getattr(job.attack, "per_sample", False) and not on_others:
+    unsteady = job.prepared.is_random or job.prepared.depends_on_batch
+    if getattr(job.attack, "per_sample", False) and not unsteady:
         for count in sorted(store.counts(job.cell), reverse=True):
             cell = dataclasses.replace(job.cell, data_digest=digest(images.digest, count))
             if cell in store:

@@ -186,6 +186,14 @@ def test_what_was_not_measured_is_missing_and_models_not_measured_at_all_are_lef
     assert list(orderings_text(found)["Here"]) == ["missing"]
 
 
+def test_a_margin_of_averages_is_not_tested() -> None:
+    store = Store()
+    for seed in range(2):
+        store.add("HaH", flags(9, 8), **NOISE, seed=seed).add("Standard", flags(9, 7), **NOISE, seed=seed)
+    found = store.tested(Ordering("HaH", "Standard", "gaussian-noise", 0.1, -10.0))
+    assert orderings_text(found)[["p", "Verdict"]].to_numpy().tolist() == [["", ""]]
+
+
 def test_the_page_shows_points_with_their_sign() -> None:
     store = Store().add("HaH", flags(60, 30), **NOISE).add("Standard", flags(60, 10), **NOISE)
     store.add("HaH", flags(60, 30)).add("Standard", flags(60, 30))

@@ -166,7 +166,9 @@ def orderings_text(tested: pd.DataFrame) -> pd.DataFrame:
 
 
 def _p_value_text(p_value: float) -> str:
-    return f"{p_value:.2g}" if p_value >= _SMALLEST_SHOWN else f"<{_SMALLEST_SHOWN:g}"
+    if math.isnan(p_value):
+        return ""
+    return f"<{_SMALLEST_SHOWN:g}" if p_value < _SMALLEST_SHOWN else f"{p_value:.2g}"
 
 
 def _conclusion(higher: str, lower: str, by_more_than: float) -> str:
