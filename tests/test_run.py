@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,16 @@ def measured(store: Store, n: int, *attacks: AttackSpec, **facts: Any) -> pd.Dat
     return store.read(cells)[1].drop(columns=["key", "seconds"])
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """With several, the passes that are spent on a sample before another attempt breaks it depend on who is faster."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_run_on_more_samples_attacks_only_those_that_are_new(tmp_path: Path) -> None:
     specs = [
         AttackSpec("clean", "clean"),

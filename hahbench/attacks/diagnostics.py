@@ -20,6 +20,7 @@ from hahbench.attacks.apgd_l1 import ApgdL1
 from hahbench.attacks.engine import Lanes, Stepper, drive
 from hahbench.attacks.losses import cross_entropy, errs, margin
 from hahbench.attacks.square import Square
+from hahbench.logits import SPREAD_MOVED, moved
 from hahbench.outcome import Samples
 
 _Norm: TypeAlias = Literal["l1", "l2", "linf"]
@@ -38,8 +39,6 @@ _SMALLEST_SHARE = 0.05
 # Outcomes cover more samples than probes do, and Square takes less than 1 % from honest models that white-box attacks
 # were through with.
 _SMALLEST_SHARE_OF_SQUARE = 0.02
-# Round-off moves logits by some 1e-5 of their spread.
-_SPREAD_MOVED = 0.01
 _VANISHING = 1e-6
 _VANISHING_SHARE = 0.9
 _SATURATED = 1e-6
@@ -139,15 +138,14 @@ def _unsteady_output(model: nn.Module, samples: Samples) -> Iterator[str]:
 
 def _change(logits: Tensor, again: Tensor) -> str | None:
     """How logits of other times (T, N, classes) differ from ``logits`` (N, classes) by more than round-off."""
-    logits, again = logits.nan_to_num(), again.nan_to_num()
     count = len(logits)
-    spread = logits.amax(dim=1) - logits.amin(dim=1)
-    moved = int(((again - logits).abs().amax(dim=(0, 2)) > _SPREAD_MOVED * spread).sum())
-    if not _telling(moved, count):
+    changed = int(moved(logits, again).sum())
+    if not _telling(changed, count):
         return None
+    logits, again = logits.nan_to_num(), again.nan_to_num()
     if predictions := int((again.argmax(dim=2) != logits.argmax(dim=1)).any(dim=0).sum()):
         return f"{predictions} of {count} predictions change"
-    return f"the logits of {moved} of {count} images change by more than {_SPREAD_MOVED:.0%} of their spread"
+    return f"the logits of {changed} of {count} images change by more than {SPREAD_MOVED:.0%} of their spread"
 
 
 def _flat_output(model: nn.Module, samples: Samples) -> Iterator[str]:

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.fx.experimental import optimization
 
 from hahbench.device import has_fast_bfloat16
+from hahbench.logits import moved
 from hahbench.models.layers import ImplicitNormConv2d, RegularBlock
 from hahbench.models.vgg import VGG
 
 _LOGIT_TOLERANCE = 1e-5
 _ASKED_ALONE = 8
-_SPREAD_MOVED = 0.01
 # Of the range of the logits; a VGG-16 stays below 0.011, a HaH network, whose thresholds jump, goes up to 0.3.
 _LOW_PRECISION_TOLERANCE = 0.02
 
@@ -73,7 +73,8 @@ def prepare(model: nn.Module, images: Tensor) -> PreparedModel:
             once, again = plain(images), plain(images)
             alone = torch.cat([plain(image) for image in torch.split(images[:_ASKED_ALONE], 1)])
         plain.is_random = not _agree(again, once)
-        plain.depends_on_batch = _moved(once[:_ASKED_ALONE], alone)
+        # One image may lie on a threshold.
+        plain.depends_on_batch = int(moved(once[:_ASKED_ALONE], alone.unsqueeze(0)).sum()) > 1
         prepared = PreparedModel(copy.deepcopy(model).requires_grad_(False), torch.contiguous_format)
         wanted = _logits(prepared, images)
     except Exception:
@@ -142,12 +143,6 @@ class _InFloat32(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             output: Tensor = self.layer(x.float())
         return output
-
-
-def _moved(logits: Tensor, alone: Tensor) -> bool:
-    """Whether logits (N, classes) differ by more than round-off, which may take a value across a threshold."""
-    spread = logits.amax(dim=1) - logits.amin(dim=1)
-    return int(((alone - logits).abs().amax(dim=1) > _SPREAD_MOVED * spread).sum()) > 1
 
 
 def _agree(found: Tensor, wanted: Tensor) -> bool:
