@@ -26,6 +26,7 @@ from scipy import stats
 from hahbench.corruptions import OFFICIAL, SEVERITIES
 from hahbench.metrics import accuracy
 from hahbench.reports.figures import (
+    autoattack,
     blocks,
     corruptions,
     examples,
@@ -154,7 +155,7 @@ def marks(*attacked: tuple[str, str, float, int]) -> pd.DataFrame:
         norm = attack.split("-")[1]
         results.add(model, right, attack=attack, level=level, norm=norm, worst_case=True, kind="autoattack")
     cells = pd.DataFrame(results.cells)
-    return robustness_curve.autoattack_accuracies(
+    return autoattack.autoattack_accuracies(
         cells.assign(display=cells["model"].replace({"HaH-BPDA": "HaH"})), pd.concat(results.outcomes)
     )
 
@@ -169,7 +170,7 @@ def test_autoattack_is_marked_at_its_norm_and_epsilon() -> None:
         ("HaH", "autoattack-l2-reference", 0.25, 1),
         ("HaH", "fmn-l2", 0.25, 1),
     )
-    assert found[["display", "norm", "epsilon"]].to_numpy().tolist() == [
+    assert found[["display", "norm", "level"]].to_numpy().tolist() == [
         ["Standard", "linf", 2 / 255],
         ["HaH", "l2", 0.25],
     ]
@@ -183,9 +184,8 @@ def test_of_two_attacks_on_one_network_what_withstands_both_is_marked() -> None:
     results.add("HaH-BPDA", 5, attack="autoattack-l2", level=0.25, norm="l2", worst_case=True)
     results.outcomes[1]["adv_pred"] = results.outcomes[1]["adv_pred"].to_numpy()[::-1]
     outcomes = pd.concat(results.outcomes)
-    (mark,) = robustness_curve.autoattack_accuracies(
-        pd.DataFrame(results.cells).assign(display="HaH"), outcomes
-    ).to_dict("records")
+    cells = pd.DataFrame(results.cells).assign(display="HaH")
+    (mark,) = autoattack.autoattack_accuracies(cells, outcomes).to_dict("records")
     # Samples 0 to 5 withstand the one, 5 to 9 the other.
     assert mark["value"] == 10
 
@@ -215,14 +215,20 @@ def test_figure_6_takes_the_number_of_blocks_from_the_models_name() -> None:
     scores = pd.DataFrame(
         [
             ("cifar10/Standard", "clean", math.nan, 0.9),
-            ("HaH-4", "autoattack-linf", 2 / 255, 0.2),
-            ("cifar10/HaH", "autoattack-l2", 0.25, 0.3),
-            ("HaH", "autoattack-l2", 0.5, 0.1),
+            ("HaH-4", "autoattack-linf", 2 / 255, 0.25),
             ("ResNet-18", "clean", math.nan, 0.95),
         ],
         columns=["model", "attack", "level", "value"],
     ).assign(low=0.0, high=1.0)
-    points = blocks.accuracies(scores)
+    under_autoattack = pd.DataFrame(
+        [
+            ("HaH-4", "autoattack-linf", 2 / 255, 20),
+            ("cifar10/HaH", "autoattack-l2", 0.25, 30),
+            ("HaH", "autoattack-l2", 0.5, 10),
+        ],
+        columns=["model", "attack", "level", "value"],
+    ).assign(low=0.0, high=100.0)
+    points = blocks.accuracies(scores, under_autoattack)
     assert points[["display", "blocks", "value"]].to_numpy().tolist() == [
         ["Clean", 0, 90],
         ["AutoAttack l_inf 2/255", 4, 20],

@@ -180,29 +180,53 @@ def test_what_is_trained_yet_is_like_what_was_measured(
     assert f"    hahbench train HaH-batch-norm --dataset cifar10 --data PATH{options}\n" in page
 
 
-def test_figures_show_a_network_once_with_all_attacks_on_it(tmp_path: Path) -> None:
-    results = Results()
-    for model in ("HaH", "HaH-BPDA", "other-BPDA"):
-        results.add(model).add(model, 7, **NOISE).add(model, 5, **{**NOISE, "level": 0.2})
-        for norm in ("l0", "l1", "l2", "linf"):
-            results.add(model, 4, l2=0.1, **{**FMN, "attack": f"fmn-{norm}"})
+def with_figures(results: Results, out: Path) -> Path:
+    """The folder of a report with figures; of ``NAME`` and ``NAME-BPDA`` the weights are the same."""
     said: dict[str, Any] = {"loader": "a:b", "dataset": "cifar10", "reference": "", "link": "", "train": {}}
     said |= {"model_digest": CELL["model_digest"], "additional_data": None, "training_log": ()}
     records = [
-        ModelRecord(model="HaH", params={}, weights_sha256="f", **said),
-        ModelRecord(model="HaH-BPDA", params={"straight_through": True}, weights_sha256="f", **said),
-        ModelRecord(model="other-BPDA", params={"straight_through": True}, weights_sha256="0", **said),
+        ModelRecord(
+            model=model,
+            params={"straight_through": True} if model.endswith("-BPDA") else {},
+            weights_sha256=model.removesuffix("-BPDA"),
+            **said,
+        )
+        for model in dict.fromkeys(cell["model"] for cell in results.cells)
     ]
     cells, outcomes = pd.DataFrame(results.cells), pd.concat(results.outcomes)
-    none = {kind: Store(tmp_path / "none").read_exhibits(kind) for kind in EXHIBITS}
-    write_reports(cells, outcomes, tmp_path, store=Path("s"), command="hahbench x", exhibits=none, records=records)
-    folder = tmp_path / "cifar10-jpeg-n10"
+    none = {kind: Store(out / "none").read_exhibits(kind) for kind in EXHIBITS}
+    write_reports(cells, outcomes, out, store=Path("s"), command="hahbench x", exhibits=none, records=records)
+    return out / "cifar10-jpeg-n10"
+
+
+def test_figure_6_shows_what_withstands_all_attacks_on_a_network(tmp_path: Path) -> None:
+    def drawn(out: Path, right: int, right_of_other_gradients: int) -> bytes:
+        results = Results()
+        for model in ("Standard", "HaH-3", "HaH"):
+            results.add(model, 9).add(model, 8, **NOISE).add(model, right, **LINF).add(model, right, **L2)
+        for attack in (LINF, L2):
+            results.add("HaH-3-BPDA", right_of_other_gradients, **attack)
+        return (with_figures(results, out) / "figures" / "figure6-blocks.png").read_bytes()
+
+    both = drawn(tmp_path / "a", 5, 5)
+    assert drawn(tmp_path / "b", 5, 7) == both
+    assert drawn(tmp_path / "c", 5, 3) != both
+
+
+def test_figures_show_a_network_once_with_all_attacks_on_it(tmp_path: Path) -> None:
+    results = Results()
+    for model in ("HaH", "HaH-BPDA", "HaH-3", "HaH-3-BPDA", "other-BPDA"):
+        results.add(model).add(model, 7, **NOISE).add(model, 5, **{**NOISE, "level": 0.2})
+        for norm in ("l0", "l1", "l2", "linf"):
+            results.add(model, 4, l2=0.1, **{**FMN, "attack": f"fmn-{norm}"})
+    folder = with_figures(results, tmp_path)
     found = {
         page.name.partition("-BPDA")[0]: ["Figure 4" in page.read_text(), "Figure 5" in page.read_text()]
         for page in (folder / "models").iterdir()
         if "BPDA" in page.name
     }
-    assert found == {"HaH": [False, True], "other": [True, True]}
+    # HaH-3 stands in figure 6 alone.
+    assert found == {"HaH": [False, True], "HaH-3": [False, False], "other": [True, True]}
     text = (folder / "figures.md").read_text(encoding="utf-8")
     assert text.count("also attacked through other gradients, as HaH-BPDA, the lower of the two norms") == 2
     (of_hah,) = (folder / "models").glob("HaH-????????.html")

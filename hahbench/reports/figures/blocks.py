@@ -15,22 +15,26 @@ MODELS = ("Standard", "HaH-1", "HaH-2", "HaH-3", "HaH-4", "HaH-5", "HaH")
 COLUMNS = TABLE1.columns
 
 
-def accuracies(scores: pd.DataFrame) -> pd.DataFrame:
+def accuracies(scores: pd.DataFrame, under_autoattack: pd.DataFrame) -> pd.DataFrame:
     """The accuracies of ``COLUMNS`` in percent, for ``MODELS`` in any folder of models.
 
     Args:
-        scores: as ``hahbench.metrics.scores`` gives them.
+        scores: as ``hahbench.metrics.scores`` gives them; those under AutoAttack do not count.
+        under_autoattack: as ``autoattack_accuracies`` gives them, and ``model``.
 
     Returns:
         ``display``, the title of the score, ``blocks``, ``value``, ``low`` and ``high``.
     """
-    blocks = scores["model"].map(name_without_folder).map({name: place for place, name in enumerate(MODELS)})
+    values = ["value", "low", "high"]
+    others = scores[~scores["attack"].isin(under_autoattack["attack"])]
+    others = others.assign(**{name: others[name] * 100 for name in values})
+    points = pd.concat([others, under_autoattack], ignore_index=True)
+    blocks = points["model"].map(name_without_folder).map({name: place for place, name in enumerate(MODELS)})
     wanted = {(column.attack, column.level): column.title for column in COLUMNS}
-    levels = scores["level"].astype(object).where(scores["level"].notna(), None)
-    pairs = zip(scores["attack"], levels, strict=True)
-    titles = pd.Series([wanted.get(pair) for pair in pairs], scores.index, dtype=object)
-    percent = scores[["value", "low", "high"]] * 100
-    return percent.assign(display=titles, blocks=blocks).dropna(subset=["display", "blocks"])
+    levels = points["level"].astype(object).where(points["level"].notna(), None)
+    pairs = zip(points["attack"], levels, strict=True)
+    titles = pd.Series([wanted.get(pair) for pair in pairs], points.index, dtype=object)
+    return points[values].astype(float).assign(display=titles, blocks=blocks).dropna(subset=["display", "blocks"])
 
 
 @style.styled

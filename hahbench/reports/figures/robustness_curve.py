@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from statsmodels.stats.proportion import proportion_confint
 
-from hahbench.metrics import CONFIDENCE, accuracy, newest_cells
+from hahbench.metrics import CONFIDENCE
 from hahbench.reports.figures import style
 from hahbench.reports.figures.minimum_norms import UNITS
 from hahbench.spec import NORMS
@@ -39,29 +39,6 @@ def robust_accuracies(sizes: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def autoattack_accuracies(cells: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
-    """The accuracies under AutoAttack, which is stronger but knows one epsilon; columns as of ``robust_accuracies``.
-
-    A sample counts where it withstood every draw, and every model of that name.
-
-    Args:
-        cells: as the store gives them, and ``display``, the model's name.
-        outcomes: as the store gives them.
-    """
-    named = ["display", "norm", "level"]
-    attacks = cells[cells["attack"].isin([f"autoattack-{norm}" for norm in NORMS])]
-    found = outcomes.merge(newest_cells(attacks)[["key", *named]], on="key")
-    right = (
-        found.assign(right=found["adv_pred"] == found["label"]).groupby([*named, "index"], sort=False)["right"].all()
-    )
-    rows = []
-    for (display, norm, epsilon), part in right.groupby(named, sort=False):
-        value, low, high, _ = accuracy(part.to_numpy(float))
-        percent = {"value": 100 * value, "low": 100 * low, "high": 100 * high}
-        rows.append({"display": display, "norm": norm, "epsilon": epsilon, **percent})
-    return pd.DataFrame(rows, columns=["display", "norm", "epsilon", "value", "low", "high"])
-
-
 @style.styled
 def draw(points: pd.DataFrame, autoattack: pd.DataFrame, shown: Mapping[str, style.Look]) -> Figure:
     """Draw what ``robust_accuracies`` gives, over epsilon on a logarithmic scale, a panel a norm.
@@ -74,7 +51,7 @@ def draw(points: pd.DataFrame, autoattack: pd.DataFrame, shown: Mapping[str, sty
     for axes, norm in zip(panels.flat, NORMS, strict=True):
         of_norm = points[points["norm"] == norm]
         marks = autoattack[(autoattack["norm"] == norm) & autoattack["display"].isin(shown)]
-        first, last = _limits(of_norm, marks["epsilon"])
+        first, last = _limits(of_norm, marks["level"])
         for place, (name, look) in enumerate(shown.items()):
             curve = of_norm[of_norm["display"] == name]
             if curve.empty:
@@ -92,7 +69,7 @@ def draw(points: pd.DataFrame, autoattack: pd.DataFrame, shown: Mapping[str, sty
         for mark in marks.to_dict("records"):
             look = shown[mark["display"]]
             axes.errorbar(
-                mark["epsilon"],
+                mark["level"],
                 mark["value"],
                 [[mark["value"] - mark["low"]], [mark["high"] - mark["value"]]],
                 color=look.color,

@@ -15,6 +15,7 @@ from hahbench.exhibits import EXAMPLES, NOISE_STD
 from hahbench.reports.display import escape, score_title
 from hahbench.reports.drawn import Drawn
 from hahbench.reports.figures import (
+    autoattack,
     blocks,
     corruptions,
     examples,
@@ -93,9 +94,10 @@ def write_figures(folder: Path, results: Results) -> Written:
     Raises:
         OSError: a file cannot be written; files are written whole or not at all.
     """
-    names = results.models["model"].map(name_without_folder)
     # Standard and HaH are the ends of figure 6; what lies between stands there alone.
-    models = results.models[~names.isin(blocks.MODELS[1:-1])]
+    networks = results.models.assign(display=results.models["display"].replace(dict(results.repeated)))
+    between = networks[networks["model"].map(name_without_folder).isin(blocks.MODELS[1:-1])]
+    models = results.models[~networks["display"].isin(between["display"])]
     looks = style.looks(models)
     models = models.set_index("display").loc[list(looks)].reset_index()
     files = _Files(folder, results, looks)
@@ -220,8 +222,8 @@ def _write_minimum_norms(files: _Files, results: Results, models: pd.DataFrame) 
         "epsilon by itself. Hollow marks: the accuracy under AutoAttack at its epsilon, with the same interval; where "
         "they lie below the curve, FMN overstates the robustness."
     )
-    autoattack = robustness_curve.autoattack_accuracies(cells, results.outcomes)
-    figure = robustness_curve.draw(robustness_curve.robust_accuracies(sizes), autoattack, shown)
+    marks = autoattack.autoattack_accuracies(cells, results.outcomes)
+    figure = robustness_curve.draw(robustness_curve.robust_accuracies(sizes), marks, shown)
     files.add("robust-accuracy", title, text, figure, [*shown, *other], accuracies)
 
 
@@ -234,9 +236,14 @@ def _write_blocks(files: _Files, results: Results) -> None:
     unmeasured = [name for name in blocks.MODELS if name not in set(of_figure["name"])]
     added = pd.DataFrame(dict.fromkeys(("model", "display", "model_argument"), unmeasured)).assign(model_digest="")
     files.complete(title, pd.concat([of_figure, added]), [column.attack for column in blocks.COLUMNS])
-    points = blocks.accuracies(results.scores.merge(of_figure[_MODEL], on=_MODEL))
+    cells = results.named(results.cells).replace({"display": dict(results.repeated)})
+    under_autoattack = autoattack.autoattack_accuracies(cells, results.outcomes).merge(of_figure[["display", "model"]])
+    points = blocks.accuracies(results.scores.merge(of_figure[_MODEL], on=_MODEL), under_autoattack)
     if points["blocks"].nunique() >= _FEWEST_NUMBERS_OF_BLOCKS:
-        text = "With Wilson's 95 % intervals over the samples."
+        text = (
+            "With Wilson's 95 % intervals over the samples. Where a network was also attacked through other gradients, "
+            "the accuracy under AutoAttack is of what withstands both."
+        )
         files.add("figure6-blocks", title, text, blocks.draw(points), of_figure["display"])
 
 
