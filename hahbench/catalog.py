@@ -82,6 +82,7 @@ def register_model(
     name: str,
     *,
     weights: str | None = None,
+    dataset: str | None = None,
     display: str | None = None,
     reference: str = "",
     link: str = "",
@@ -95,6 +96,8 @@ def register_model(
         name: the name to use on the command line.
         weights: a ``.safetensors`` or ``.pt`` file that is loaded into the module; its path counts from the folder of
             the decorated function's file.
+        dataset: what the weights were trained on, as for ``--dataset``; runs on another are refused. None where nobody
+            says.
         display: the name shown in reports; by default ``name``.
         reference: the paper.
         link: its address.
@@ -110,6 +113,7 @@ def register_model(
             name=name,
             loader=loader,
             weights=path,
+            dataset=dataset,
             display=display or name,
             reference=reference,
             link=link,

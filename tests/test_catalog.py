@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -150,13 +151,16 @@ def test_an_unknown_model_gets_a_suggestion() -> None:
 
 
 def test_way_1_a_decorator() -> None:
-    @catalog.register_model("decorated", weights="w.pt", link="https://example.org", additional_data=True)
+    said: dict[str, Any] = {"dataset": "cifar10", "link": "https://example.org", "additional_data": True}
+
+    @catalog.register_model("decorated", weights="w.pt", **said)
     def loader() -> None: ...
 
     (card,) = catalog.resolve_models("decorated", "shapes")
     assert card.loader is loader
     assert card.weights == Path(__file__).parent / "w.pt"
-    assert (card.display, card.link, card.additional_data) == ("decorated", "https://example.org", True)
+    assert card.display == "decorated"
+    assert {name: getattr(card, name) for name in said} == said
 
 
 def test_way_2_a_card_that_names_a_loader(tmp_path: Path) -> None:

@@ -74,9 +74,6 @@ def test_the_examples_of_a_page_work_one_after_the_other(
 ) -> None:
     if name == "results.md":
         assert run_command("run", "quick", "--model", "Standard", "--n", "2") == 0
-    if name == "guard-a-number.md":
-        (folder / "trained").mkdir()
-        (folder / "trained" / "HaH.toml").write_text('base = "shapes/HaH"\nname = "shapes/HaH"')
     for language, text in blocks(ROOT / "docs" / name):
         saved = re.match(r"# (\S+\.(?:py|toml))\n", text)
         if saved:

@@ -189,6 +189,20 @@ def test_a_loader_that_gives_no_module_is_named(loader: Any, params: dict[str, A
     assert message.endswith(complaint)
 
 
+def names(classes: tuple[str, ...] = ("cat", "dog")) -> nn.Module:
+    return nn.Linear(1, len(classes))
+
+
+def test_a_loader_gets_the_number_of_classes_where_it_asks_for_a_number() -> None:
+    def logits(**params: int) -> int:
+        model = build_model(dataclasses.replace(CARD, params={**CARD.params, **params}), classes=5)
+        return int(model(torch.rand(1, 3, 32, 32)).shape[1])
+
+    assert logits() == 5
+    assert logits(classes=7) == 7
+    assert build_model(ModelCard(name="mine", loader=names), classes=5)(torch.rand(1, 1)).shape == (1, 2)
+
+
 # --- digest -----------------------------------------------------------------------------------------------------------
 
 

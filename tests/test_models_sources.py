@@ -78,6 +78,17 @@ def test_pretrained_weights_bring_their_normalisation(tmp_path: Path, monkeypatc
     torch.testing.assert_close(load_model(card_of(card))(IMAGES), plain(normalised))
 
 
+def test_pretrained_weights_of_other_classes_are_refused_before_they_are_fetched(tmp_path: Path) -> None:
+    card = tmp_path / "pretrained.toml"
+    card.write_text('base = "torchvision:squeezenet1_1"\n[params]\nweights = "DEFAULT"\n')
+    message = error_of(lambda: load_model(card_of(card), classes=10))
+    assert "the pretrained weights of 'squeezenet1_1' tell 1000 classes apart, where 10 are asked for" in message
+    if importlib.util.find_spec("timm") is not None:
+        card.write_text('base = "timm:mobilenetv3_small_050"\n[params]\npretrained = true\n')
+        message = error_of(lambda: load_model(card_of(card), classes=10))
+        assert "the pretrained weights of 'mobilenetv3_small_050' tell 1000 classes apart" in message
+
+
 def test_normalisation_inside_the_model_by_hand() -> None:
     model = Normalized(nn.Identity(), mean=[0.5, 0.25], std=[0.5, 0.1])
     image = torch.tensor([1.0, 0.45]).view(1, 2, 1, 1)

@@ -28,8 +28,9 @@ from hahbench.spec import ModelCard, digest
 def build_model(card: ModelCard, classes: int | None = None) -> nn.Module:
     """The module that the card's loader returns for the card's params; the card's weights are not loaded.
 
-    A loader that is a module already stands for itself. One with a parameter ``num_classes`` that the card leaves open
-    gets the number of classes; one with a parameter ``weights_file`` gets the card's weights, to load them itself.
+    A loader that is a module already stands for itself. One with a parameter ``num_classes``, or a whole number as
+    ``classes``, that the card leaves open gets the number of classes; one with a parameter ``weights_file`` gets the
+    card's weights, to load them itself.
 
     Args:
         card: of the model.
@@ -46,6 +47,8 @@ def build_model(card: ModelCard, classes: int | None = None) -> nn.Module:
         params = dict(card.params)
         if classes is not None and _takes(loader, "num_classes"):
             params.setdefault("num_classes", classes)
+        elif classes is not None and _takes(loader, "classes", of_type=int):
+            params.setdefault("classes", classes)
         if _takes(loader, "weights_file"):
             params["weights_file"] = card.weights
             if card.weights is not None:
@@ -182,12 +185,14 @@ def _loader(card: ModelCard) -> Callable[..., Any]:
     return import_attribute(card.loader) if isinstance(card.loader, str) else card.loader
 
 
-def _takes(loader: Callable[..., Any], parameter: str) -> bool:
+def _takes(loader: Callable[..., Any], parameter: str, of_type: type = object) -> bool:
+    """Whether the loader has the parameter, with a default of this type where one is asked for."""
     try:
-        return parameter in inspect.signature(loader).parameters
+        parameters = inspect.signature(loader).parameters
     except (TypeError, ValueError):
         # Some callables that are not written in Python have no signature.
         return False
+    return parameter in parameters and isinstance(parameters[parameter].default, of_type)
 
 
 def loader_name(card: ModelCard) -> str:

@@ -117,18 +117,22 @@ def from_torchvision(name: str, num_classes: int = _CLASSES, **params: Any) -> n
             drawn with seed 0.
 
     Raises:
-        ModelError: torchvision has no such classifier.
+        ModelError: torchvision has no such classifier, or its weights are of another number of classes.
     """
     import torchvision.models
 
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         raise ModelError(f"torchvision has no classifier {name!r}; {suggest(name, known)}")
+    weights = None
+    if params.get("weights") is not None:
+        weights = torchvision.models.get_model_weights(name)[str(params["weights"]).rpartition(".")[2]]
+        _check_pretrained(name, len(weights.meta["categories"]), num_classes)
     with _drawn_with_seed_0(), _deprecations_of_others(), contextlib.redirect_stdout(sys.stderr):
         model: nn.Module = torchvision.models.get_model(name, num_classes=num_classes, **params)
-    if params.get("weights") is None:
+    if weights is None:
         return model
-    transforms = torchvision.models.get_model_weights(name)[str(params["weights"]).rpartition(".")[2]].transforms()
+    transforms = weights.transforms()
     return Normalized(model, transforms.mean, transforms.std)
 
 
@@ -142,17 +146,28 @@ def from_timm(name: str, num_classes: int = _CLASSES, **params: Any) -> nn.Modul
             with seed 0.
 
     Raises:
-        ModelError: timm is not installed, or has no such model.
+        ModelError: timm is not installed, has no such model, or weights of another number of classes.
     """
     timm = _import_timm()
     if not timm.is_model(name):
         raise ModelError(f"timm has no model {name!r}; {suggest(name, timm.list_models())}")
+    # timm would draw the last layer at random.
+    if params.get("pretrained") and (known := timm.get_pretrained_cfg(name)) and known.num_classes:
+        _check_pretrained(name, known.num_classes, num_classes)
     with _drawn_with_seed_0(), _deprecations_of_others(), contextlib.redirect_stdout(sys.stderr):
         model: nn.Module = timm.create_model(name, num_classes=num_classes, **params)
     if not params.get("pretrained"):
         return model
     wanted = timm.data.resolve_model_data_config(model)
     return Normalized(model, wanted["mean"], wanted["std"])
+
+
+def _check_pretrained(name: str, classes: int, wanted: int) -> None:
+    if classes != wanted:
+        raise ModelError(
+            f"the pretrained weights of {name!r} tell {classes} classes apart, where {wanted} are asked for; "
+            "weights of your own are named in the card, as weights = FILE"
+        )
 
 
 def from_file(weights_file: Path | None) -> nn.Module:
