@@ -312,10 +312,14 @@ def attack_and_judge(job: Job, samples: Samples, clean_pred: dict[str, np.ndarra
     cell = job.cell
     started = time.perf_counter()
     try:
+        given = samples.images.clone()
         with warnings.catch_warnings(record=True) as doubts:
             warnings.simplefilter("always")
             progress = functools.partial(observer.progress, job)
             candidates = _candidates(job, samples, progress)
+        if not torch.equal(samples.images, given):
+            # The judge would compare the candidates with them, and the next attack would start from them.
+            raise ValueError("the attack, or the model, wrote into the images that it was given")
         for message in dict.fromkeys(str(doubt.message) for doubt in doubts):
             observer.warned(job, message)
         if cell.model not in clean_pred:

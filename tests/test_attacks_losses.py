@@ -49,6 +49,13 @@ def test_losses_are_their_equations(logits: list[list[int]], label: int, shift: 
         np.testing.assert_allclose(found[name].numpy(), value, atol=1e-9, err_msg=name)
 
 
+def test_an_infinite_logit_leads_clearly() -> None:
+    logits = torch.tensor([[0.0, torch.inf], [torch.inf, 0.0], [1.0, 1.0 + 1e-6]])
+    labels = torch.zeros(3, dtype=torch.long)
+    assert errs(logits, labels).tolist() == [True, False, True]
+    assert errs_clearly(logits, labels).tolist() == [True, False, False]
+
+
 def total(logits: Tensor) -> Tensor:
     return logits.sum(dim=1)
 

@@ -293,3 +293,18 @@ def test_as_many_samples_break_as_with_the_reference(norm: BallNorm, name: str, 
     theirs = int((model(adversarial).argmax(dim=1) != samples.labels).sum())
     assert 10 < theirs < 30
     assert abs(ours - theirs) <= 6  # two standard deviations of one binomial count; the samples are the same
+
+
+class Saturated(nn.Module):
+    """Two classes whose logits are the same in images of a mean below 0.5, where the judge finds the first."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        lead = (images.flatten(1).mean(dim=1) - 0.5).relu()
+        return torch.stack([torch.ones_like(lead), 1 + 100 * lead], dim=1)
+
+
+def test_a_tie_that_the_judge_counts_as_an_error_is_one() -> None:
+    samples = Samples(torch.arange(4), torch.full((4, 3, 8, 8), 0.55), torch.ones(4, dtype=torch.long))
+    driven = drive(Square("linf", 0.1, seed=0, queries=500), Saturated(), samples, batch_size=4)
+    assert driven.broken.all()
+    assert Saturated()(driven.candidates).argmax(dim=1).tolist() == [0] * 4

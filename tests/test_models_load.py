@@ -308,6 +308,14 @@ def test_the_digest_follows_the_code_but_not_comments_docstrings_and_layout(
     assert digest("code", "2 * x", "3 * x") != expected
 
 
+def test_the_digest_follows_tensors_that_are_mere_attributes() -> None:
+    net = nn.Flatten()
+    net.bank = torch.zeros(3)
+    before = model_digest(SEQUENTIAL, net)
+    net.bank[1] = 1.0
+    assert model_digest(SEQUENTIAL, net) != before
+
+
 def test_a_later_file_with_the_same_module_name_leaves_the_digest_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -356,6 +364,17 @@ def fail(images: Tensor) -> Tensor:
 def test_what_is_no_classifier_is_refused(answer: Callable[[Tensor], Any], complaint: str) -> None:
     message = error_of(lambda: check_classifier(Answer(answer), torch.rand(2, 3, 32, 32), 10, "mine"))
     assert message.startswith(f"model 'mine': {complaint}")
+
+
+def test_a_model_must_leave_the_images_alone() -> None:
+    def centred(images: Tensor) -> Tensor:
+        images -= 0.5
+        return images.flatten(1)[:, :10]
+
+    images = torch.rand(2, 3, 32, 32)
+    before = images.clone()
+    assert "writes into the images" in error_of(lambda: check_classifier(Answer(centred), images, 10, "mine"))
+    assert torch.equal(images, before)
 
 
 def test_a_classifier_passes_and_is_given_no_gradient() -> None:

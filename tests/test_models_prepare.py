@@ -162,3 +162,48 @@ def test_low_precision_is_for_models_that_bear_it() -> None:
     assert 1e-5 < float(error.max()) < 0.03
     # Not even small changes are rounded away in the last layer.
     assert len(rough.unique()) > 500
+
+
+class Rounded(torch.autograd.Function):
+    """Rounds, and passes gradients as if it did not: BPDA, Athalye et al. 2018."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return (8 * x).round() / 8
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+class ByFunction(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        rounded: Tensor = Rounded.apply(x)
+        return rounded
+
+
+class WithoutGradient(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            change = (8 * x).round() / 8 - x
+        return x + change
+
+
+class ByHook(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_full_backward_hook(lambda module, inputs, outputs: outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0.0 * x + (8 * x.detach()).round() / 8
+
+
+@pytest.mark.parametrize("rounding", [ByFunction, WithoutGradient, ByHook])
+def test_gradients_of_ones_own_stay(rounding: Callable[[], nn.Module]) -> None:
+    """A model whose batch norm could be folded, but for what rewriting it would do to its gradients."""
+    torch.manual_seed(0)
+    layers = [rounding(), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(3600, 5)]
+    model = lively(nn.Sequential(*layers)).requires_grad_(False)
+    wanted = gradient(model, IMAGES)
+    assert wanted.abs().amax() > 0
+    torch.testing.assert_close(gradient(prepare(model, IMAGES), IMAGES), wanted, rtol=1e-3, atol=1e-6)

@@ -20,6 +20,7 @@ import torch
 from hahbench import catalog
 from hahbench.attacks.noise import GaussianNoise
 from hahbench.data import load_images
+from hahbench.errors import HahbenchError
 from hahbench.models.vgg import vgg16
 from hahbench.outcome import Candidates, Samples
 from hahbench.run import Job, Observer, run
@@ -178,6 +179,17 @@ def test_no_sample_is_attacked_twice(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for n in (4, 6):
         measured(store, n, noise, loader=Noisy, params={}, weights=None, train={})
     assert [len(samples) for samples in given] == [4, 6]
+
+
+def test_an_attack_that_writes_into_the_images_is_not_judged_by_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overwriting(self: GaussianNoise, model: torch.nn.Module, samples: Samples, *arguments: Any) -> Candidates:
+        return Candidates.untold(samples.images.uniform_(0, 1), forwards=0, backwards=0)
+
+    monkeypatch.setattr(GaussianNoise, "__call__", overwriting)
+    with pytest.raises(HahbenchError, match="wrote into the images that it was given; the cells finished"):
+        measured(Store(tmp_path), 4, AttackSpec("noise", "gaussian-noise", levels=(0.1,)))
 
 
 def test_a_robust_accuracy_has_a_verdict_and_each_broken_sample_a_member(tmp_path: Path) -> None:

@@ -25,12 +25,13 @@ Member: TypeAlias = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square"]
 STANDARD: tuple[Member, ...] = ("apgd-ce", "apgd-t", "fab-t", "square")
 RAND: tuple[Member, ...] = ("apgd-ce", "apgd-dlr")
 
-_MOST_TARGETS = 9
+_MOST_TARGETS = {"l1": 5, "l2": 9, "linf": 9}
+_RESTARTS = {"l1": 5, "l2": 1, "linf": 1}
 _GRADIENTS_WHEN_RANDOMIZED = 20
 # These attack the model in low precision where it has been prepared for that; every break is confirmed in float32.
 # Square, which is told of both, confirms for itself.
 _IN_LOW_PRECISION: tuple[Member, ...] = ("apgd-t", "fab-t")
-# Forward and backward passes on a sample that does not break, for ten classes.
+# Forward and backward passes on a sample that does not break, for ten classes, in l2 and l_inf.
 _PASSES: dict[Member, int] = {"apgd-ce": 202, "apgd-dlr": 202, "apgd-t": 1818, "fab-t": 2000, "square": 5000}
 
 
@@ -77,7 +78,11 @@ class AutoAttack:
         return 1.0 + sum(self._passes_of(member) for member in self._members)
 
     def _passes_of(self, member: Member) -> int:
-        return _PASSES[member] * (_GRADIENTS_WHEN_RANDOMIZED if self.randomized else 1)
+        if self.randomized:
+            return _PASSES[member] * _GRADIENTS_WHEN_RANDOMIZED
+        if member == "apgd-t":
+            return _PASSES[member] * _MOST_TARGETS[self.norm] // _MOST_TARGETS["linf"]
+        return _PASSES[member] * (_RESTARTS[self.norm] if member == "apgd-ce" else 1)
 
     def check_level(self, level: float | None) -> None:
         """The level is an epsilon.
@@ -134,13 +139,14 @@ class AutoAttack:
     def _stepper(
         self, member: Member, epsilon: float, ranking: Tensor, seed: int, approximate: nn.Module | None
     ) -> Stepper[Any]:
-        targets = min(_MOST_TARGETS, ranking.shape[1] - 1)
+        targets = min(_MOST_TARGETS[self.norm], ranking.shape[1] - 1)
         passes = _GRADIENTS_WHEN_RANDOMIZED if self.randomized else 1
         if member == "apgd-t":
             return self._apgd(epsilon, "dlr-targeted", ranking=ranking, seed=seed, attempts=targets, passes=passes)
         if member in ("apgd-ce", "apgd-dlr"):
             loss: ApgdLoss = "ce" if member == "apgd-ce" else "dlr"
-            return self._apgd(epsilon, loss, ranking=ranking, seed=seed, passes=passes)
+            restarts = 1 if self.randomized or member != "apgd-ce" else _RESTARTS[self.norm]
+            return self._apgd(epsilon, loss, ranking=ranking, seed=seed, attempts=restarts, passes=passes)
         assert self.norm != "l1"
         if member == "fab-t":
             return Fab(self.norm, epsilon, ranking=ranking, attempts=targets)

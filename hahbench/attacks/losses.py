@@ -43,7 +43,9 @@ def errs_clearly(logits: Tensor, labels: Tensor, confidence: float = 0.0) -> Ten
     A logit that is NaN is an error too. Attacks that seek the nearest error end where two logits are all but equal;
     less of a lead is lost when the judge asks the model as it was given, in other batches.
     """
-    return ~(margin(logits, labels) >= -(_ROUND_OFF * logits.abs().amax(dim=1)).clamp_min(confidence))
+    lead = -margin(logits, labels)
+    # An infinite logit leads by more than any round-off of its own.
+    return ~(lead <= (_ROUND_OFF * logits.abs().amax(dim=1)).clamp_min(confidence)) | (lead == torch.inf)
 
 
 def difference_of_logits_ratio(logits: Tensor, labels: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from hahbench.attacks import random
 from hahbench.attacks.engine import Lanes
-from hahbench.attacks.losses import margin
+from hahbench.attacks.losses import errs, margin
 from hahbench.attacks.projections import per_image, unit
 
 # The window's area halves after these queries out of 10,000; the budget scales them.
@@ -131,15 +131,15 @@ class Square:
         asked = model if exact or self.approximate is None else self.approximate
         logits = asked(images).to(images.dtype)
         lanes.forwards.index_add_(0, row, one)
-        margins = margin(logits, labels)
+        margins = _margin(logits, labels)
         if self.approximate is None:
-            return _known(margins), torch.zeros_like(margins)
+            return margins, torch.zeros_like(margins)
         slack = _SLACK * (logits.amax(dim=1) - logits.amin(dim=1)).nan_to_num()
-        near = (~(margins >= slack)).nonzero().squeeze(1)
+        near = (margins < slack).nonzero().squeeze(1)
         if not exact and len(near) > 0:
-            margins[near] = margin(model(images[near]).to(images.dtype), labels[near])
+            margins[near] = _margin(model(images[near]).to(images.dtype), labels[near])
             lanes.forwards.index_add_(0, row[near], one[near])
-        return _known(margins), slack
+        return margins, slack
 
     def _propose_linf(self, images: Tensor, best: Tensor, key: Tensor, query: Tensor) -> Tensor:
         """Algorithm 2: a window in which each channel lies at one end of the ball."""
@@ -190,9 +190,11 @@ class Square:
         return (0, *(min(max(size, 1), height, width) for size in sizes))
 
 
-def _known(margins: Tensor) -> Tensor:
-    """Answers that are not a number are errors, as for the judge."""
-    return margins.masked_fill(margins.isnan(), -torch.inf)
+def _margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """The margin (N,), below 0 wherever the judge finds an error: also at some ties, and where a logit is NaN."""
+    margins = margin(logits, labels)
+    at_least_an_error = torch.where(errs(logits, labels), margins.clamp(max=-_TINY), margins)
+    return at_least_an_error.masked_fill(logits.isnan().any(dim=1), -torch.inf)
 
 
 def _window(top: Tensor, left: Tensor, size: Tensor, height: int, width: int) -> Tensor:

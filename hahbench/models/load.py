@@ -131,17 +131,23 @@ def save_weights(model: nn.Module, path: Path, *, half: bool = False) -> str:
 def model_digest(card: ModelCard, model: nn.Module) -> str:
     """Digest, 64 hexadecimal digits, of what decides the model's outputs: tensors, loader, params, settings and code.
 
-    The tensors are all parameters and buffers, those outside the state dict too; the settings are what the model's repr
-    shows, such as the slope of a leaky ReLU. The code is that of the files which define the loader and the classes of
-    the model's modules, those of torch, torchvision and the standard library left out; comments, docstrings and layout
-    do not count. The card's name, display name and recipe do not count either. Another version of Python or torch may
-    give another digest.
+    The tensors are all parameters and buffers, those outside the state dict too, and attributes; the settings are what
+    the model's repr shows, such as the slope of a leaky ReLU. The code is that of the files which define the loader and
+    the classes of the model's modules, those of torch, torchvision and the standard library left out; comments,
+    docstrings and layout do not count. The card's name, display name and recipe do not count either. Another version of
+    Python or torch may give another digest.
 
     Raises:
         HahbenchError: the loader cannot be imported.
     """
     tensors = hashlib.sha256()
     named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    named += [
+        (f"{name}.{attribute}", value)
+        for name, module in model.named_modules()
+        for attribute, value in vars(module).items()
+        if isinstance(value, Tensor)
+    ]
     for name, tensor in sorted(named, key=lambda item: item[0]):
         tensors.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         tensors.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -163,13 +169,20 @@ def check_classifier(model: nn.Module, images: Tensor, classes: int, name: str) 
         name: of the model, for the message.
 
     Raises:
-        ModelError: the forward pass raises, or returns something else than finite logits (N, classes).
+        ModelError: the forward pass raises, changes the images, or returns something else than finite logits
+            (N, classes).
     """
+    given = images.clone()
     try:
         with torch.no_grad():
-            logits = model(images)
+            logits = model(given)
     except Exception as error:
         raise ModelError(f"model {name!r}: images {tuple(images.shape)} make it raise {one_line(error)}") from error
+    if not torch.equal(given, images):
+        # The next attack, or model, would be given what it left.
+        raise ModelError(
+            f"model {name!r}: writes into the images given, as x -= mean does; allowed: x = x - mean"
+        )
     wanted = (len(images), classes)
     if not isinstance(logits, Tensor):
         raise ModelError(f"model {name!r}: returns {type(logits).__name__}; allowed: a tensor of logits {wanted}")

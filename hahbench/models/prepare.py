@@ -16,6 +16,8 @@ from hahbench.models.layers import ImplicitNormConv2d, RegularBlock
 from hahbench.models.vgg import VGG
 
 _LOGIT_TOLERANCE = 1e-5
+_GRADIENT_TOLERANCE = 0.01
+_SHARE_OF_GRADIENTS = 0.5
 _ASKED_ALONE = 8
 # Of the range of the logits; a VGG-16 stays below 0.011, a HaH network, whose thresholds jump, goes up to 0.3.
 _LOW_PRECISION_TOLERANCE = 0.02
@@ -60,8 +62,9 @@ def prepare(model: nn.Module, images: Tensor) -> PreparedModel:
     Weights are frozen; those that are normalised in every pass are normalised once; batch norm that follows a
     convolution is folded into it; a VGG's max-pools come before what commutes with them. Convolutions get the
     channels-last memory format, the fastest on CPUs and on tensor cores. What changes the logits of ``images`` by more
-    than a relative 1e-5, or makes the forward or the backward pass fail, is left out. A model that answers at random,
-    or otherwise where no gradient is asked for, is left as it is.
+    than a relative 1e-5, or their gradients, or makes the forward or the backward pass fail, is left out: rewriting a
+    model may lose gradients of its own, such as those of BPDA. A model that answers at random, or otherwise where no
+    gradient is asked for, is left as it is.
 
     Args:
         model: maps images to logits.
@@ -76,7 +79,7 @@ def prepare(model: nn.Module, images: Tensor) -> PreparedModel:
         # One image may lie on a threshold.
         plain.depends_on_batch = int(moved(once[:_ASKED_ALONE], alone.unsqueeze(0)).sum()) > 1
         prepared = PreparedModel(copy.deepcopy(model).requires_grad_(False), torch.contiguous_format)
-        wanted = _logits(prepared, images)
+        wanted, gradients = _logits_and_gradients(prepared, images)
     except Exception:
         # Any module may be given; what cannot be copied or has no gradient is attacked as it is.
         return plain
@@ -86,17 +89,17 @@ def prepare(model: nn.Module, images: Tensor) -> PreparedModel:
     for change in (_normalize_weights_once, _pool_early, _fold_batch_norm, _lay_channels_last):
         try:
             changed = change(prepared)
-            found = _logits(changed, images)
+            found, its_gradients = _logits_and_gradients(changed, images)
         except Exception:
             # Nor must a change fit every module.
             continue
-        if _agree(found, wanted):
+        if _agree(found, wanted) and _same_direction(its_gradients, gradients):
             prepared = changed
     prepared.depends_on_batch = plain.depends_on_batch
     if has_fast_bfloat16(images.device):
         try:
             low_precision = _LowPrecision(prepared)
-            found = _logits(low_precision, images)
+            found, _ = _logits_and_gradients(low_precision, images)
         except Exception:
             # Nor bfloat16, which NumPy lacks.
             return prepared
@@ -149,14 +152,22 @@ def _agree(found: Tensor, wanted: Tensor) -> bool:
     return torch.allclose(found, wanted, rtol=0, atol=_LOGIT_TOLERANCE * float(wanted.abs().max()))
 
 
-def _logits(model: nn.Module, images: Tensor) -> Tensor:
-    """With a backward pass, which may fail where the forward pass does not."""
+def _same_direction(found: Tensor, wanted: Tensor) -> bool:
+    """Whether half of the gradients or more are the same; round-off may take an activation across a threshold."""
+    apart, size = ((gradients.flatten(1).norm(dim=1)) for gradients in (found - wanted, wanted))
+    return float((apart <= _GRADIENT_TOLERANCE * size).float().mean()) >= _SHARE_OF_GRADIENTS
+
+
+def _logits_and_gradients(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """The logits, and the gradients of a sum of them that weighs each class otherwise; 0 where there are none."""
     point = images.clone().requires_grad_()
+    gradients = None
     with torch.enable_grad():
         logits: Tensor = model(point)
         if logits.requires_grad:
-            torch.autograd.grad(logits.sum(), point, allow_unused=True)
-    return logits.detach()
+            weights = torch.linspace(-1, 1, logits.shape[1], device=logits.device)
+            (gradients,) = torch.autograd.grad((weights * logits).sum(), point, allow_unused=True)
+    return logits.detach(), torch.zeros_like(images) if gradients is None else gradients
 
 
 def _normalize_weights_once(prepared: PreparedModel) -> PreparedModel:
