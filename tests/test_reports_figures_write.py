@@ -152,7 +152,7 @@ def test_images_of_other_data_sets_than_our_own_stay_out_of_git(page: Path, tmp_
     assert (page.parent / "figures" / "local" / ".gitignore").read_text() == "*\n"
     (of_model,) = (page.parent / "models").glob("HaH-????????.html")
     embedded = of_model.read_text(encoding="utf-8")
-    assert "Figure 5: norms of minimum-norm attacks</figcaption>" in embedded
+    assert "<figcaption>Figure 5: norms of minimum-norm attacks. The smallest perturbations that FMN found" in embedded
     assert "Worst adversarial examples" not in embedded
     store = Store()
     store.results.add("HaH", 9, **SHAPES)

@@ -60,7 +60,11 @@ class Store:
         return self
 
     def tested(self, *asked: Ordering) -> pd.DataFrame:
-        return orderings(paper(*asked), pd.DataFrame(self.cells), pd.concat(self.outcomes))
+        networks = {(cell["model"], cell["model_digest"]): self.network(cell["model"]) for cell in self.cells}
+        return orderings(paper(*asked), pd.DataFrame(self.cells), pd.concat(self.outcomes), networks)
+
+    def network(self, model: str) -> str:
+        return f"of {model.removesuffix('-BPDA')}" if "HaH" in model else ""
 
 
 def flags(n: int, right: int) -> np.ndarray:
@@ -95,6 +99,13 @@ def test_flags_are_compared_by_mcnemars_exact_test() -> None:
 def test_verdicts(ours: int, theirs: int, verdict: str) -> None:
     store = Store().add("HaH", flags(60, ours), **NOISE).add("Standard", flags(60, theirs), **NOISE)
     assert list(store.tested(HIGHER)["verdict"]) == [verdict]
+
+
+def test_of_two_attacks_on_one_network_what_withstands_both_is_tested() -> None:
+    """Samples 0 to 29 withstand the one, 20 to 59 the other."""
+    store = Store().add("HaH", flags(60, 30), **NOISE).add("HaH-BPDA", ~flags(60, 20), **NOISE)
+    store.add("Standard", flags(60, 0), **NOISE)
+    assert store.tested(HIGHER)["difference"].tolist() == [pytest.approx(10 / 60)]
 
 
 def test_draws_of_a_sample_count_together() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -228,9 +229,9 @@ def test_figures_show_a_network_once_with_all_attacks_on_it(tmp_path: Path) -> N
     # HaH-3 stands in figure 6 alone.
     assert found == {"HaH": [False, True], "HaH-3": [False, False], "other": [True, True]}
     text = (folder / "figures.md").read_text(encoding="utf-8")
-    assert text.count("also attacked through other gradients, as HaH-BPDA, the lower of the two norms") == 2
+    assert text.count("also attacked through other gradients (HaH), the lower of the two norms") == 2
     (of_hah,) = (folder / "models").glob("HaH-????????.html")
-    assert of_hah.read_text().count("also attacked through other gradients, as HaH-BPDA") == 2
+    assert of_hah.read_text().count("also attacked through other gradients (HaH)") == 2
 
 
 def test_a_model_of_another_library_is_not_the_paper_s(tmp_path: Path) -> None:
@@ -335,6 +336,36 @@ def test_the_leaderboard_ranks_by_autoattack_then_by_noise(tmp_path: Path) -> No
     assert list(board.columns) == names.split()
     assert board.groupby("model")["rank"].first().to_dict() == {"robust": 1, "noisy": 2, "weak": 3, "unattacked": 4}
     assert set(board["parameters"]) == {1234567}
+
+
+def test_a_network_under_two_gradients_has_one_rank_by_the_lower_accuracy(tmp_path: Path) -> None:
+    results = Results()
+    for model, right, noise in (("A", 5, 9), ("HaH", 6, 8), ("HaH-BPDA", 3, 8), ("Z", 4, 1)):
+        results.add(model).add(model, right, **LINF).add(model, noise, **NOISE)
+    folder = with_figures(results, tmp_path)
+    page = folder / "leaderboard.md"
+    assert [row[:2] for row in table_of(page)[1:5]] == [["1", "A"], ["2", "Z"], ["3", "HaH"], ["3", "HaH-BPDA"]]
+    assert "are one network and share a rank" in page.read_text(encoding="utf-8")
+    models = json.loads((folder / "leaderboard.json").read_text())["models"]
+    assert {model["name"]: model["ranks"] for model in models} == {
+        "A": {"linf": 1, "noise": 1},
+        "HaH": {"linf": 3, "noise": 2},
+        "HaH-BPDA": {"linf": 3, "noise": 2},
+        "Z": {"linf": 2, "noise": 3},
+    }
+    (of_hah,) = (folder / "models").glob("HaH-????????.html")
+    assert "Rank 3 of 3" in of_hah.read_text()
+
+
+def test_corruptions_are_of_a_network_not_of_its_gradients(tmp_path: Path) -> None:
+    results = Results()
+    for model in ("HaH", "HaH-BPDA"):
+        results.add(model)
+        for level in range(1, 6):
+            results.add(model, 5, attack="corruption-fog", kind="corruption", level=float(level))
+    folder = with_figures(results, tmp_path)
+    assert table_of(folder / "table2.md")[0][1:] == ["Standard", "Adv", "HaH"]
+    assert "HaH-BPDA" not in (folder / "corruptions.md").read_text().partition("- Data")[0]
 
 
 def test_other_attacks_and_epsilons_have_columns_and_ranks(tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from hahbench import __version__
 from hahbench.metrics import PROCEDURAL_FROST, WITHOUT_FROST
@@ -66,31 +67,49 @@ def _measured(scores: pd.DataFrame) -> list[Column]:
     ]
 
 
-def leaderboard(models: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+def leaderboard(models: pd.DataFrame, scores: pd.DataFrame, repeated: Mapping[str, str]) -> pd.DataFrame:
     """Models by rank; those that lack an accuracy come last among those that are equal before it.
 
     Args:
         models: as ``models_in`` gives them.
         scores: of one data set.
+        repeated: of each model that differs from another in its gradients alone, the other's display name by its own.
+            They share a rank, by the lower of their accuracies: an attack on either is one on both.
 
     Returns:
         As ``grid``, with a column ``rank`` first, for the clean accuracy, those of ``COLUMNS`` that were measured, and
         what was measured besides.
     """
     by = ranked_by(scores)
-    ranked = models.copy()
-    if by:
-        values = grid(models, by, scores)["value"].to_numpy(float).reshape(len(models), len(by))
-        # The last key counts most; NaN, a score that is missing, sorts to the end.
-        ranked = models.iloc[np.lexsort(-values.T[::-1])]
-    ranked.insert(0, "rank", range(1, len(ranked) + 1))
+    values = grid(models, by, scores)["value"].to_numpy(float) if by else np.zeros(len(models))
+    order, ranks = _ranked(values.reshape(len(models), -1), list(models["display"].replace(dict(repeated))))
+    ranked = models.iloc[order]
+    ranked.insert(0, "rank", ranks)
     board = grid(ranked, [*COLUMNS, *_others(scores)], scores)
     measured = board.groupby("title")["value"].transform("count") > 0
     return board[measured | (board["attack"] == "clean")]
 
 
+def _ranked(values: NDArray[np.float64], networks: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The order of models, the best first, and the rank of each in that order.
+
+    Args:
+        values: (models, scores), NaN where missing; the first score counts most.
+        networks: of each model; those of the same stand together and share a rank, by the lowest of each score.
+    """
+    network = pd.factorize(np.array(networks, dtype=object))[0]
+    lowest = pd.DataFrame(values).groupby(network).transform("min").to_numpy()
+    # The last key counts most; NaN sorts to the end.
+    order = np.lexsort((network, *-lowest.T[::-1]))
+    return order, pd.factorize(network[order])[0] + 1
+
+
 def leaderboard_json(
-    board: pd.DataFrame, cells: pd.DataFrame, records: Iterable[ModelRecord], command: str
+    board: pd.DataFrame,
+    cells: pd.DataFrame,
+    records: Iterable[ModelRecord],
+    repeated: Mapping[str, str],
+    command: str,
 ) -> dict[str, Any]:
     """The leaderboard as JSON has it, by ``reports/schema/leaderboard.schema.json``; the pages show the same.
 
@@ -98,6 +117,7 @@ def leaderboard_json(
         board: as ``leaderboard`` gives it.
         cells: of the same data set, as the store gives them.
         records: of the models, as far as there are any.
+        repeated: as for ``leaderboard``.
         command: that makes the leaderboard.
 
     Returns:
@@ -109,7 +129,7 @@ def leaderboard_json(
     kept = {(record.model, record.model_digest): record for record in records}
     columns = [_column(column, threat_models) for column in board.drop_duplicates("title").to_dict("records")]
     models = []
-    for (_, name, digest), rows in board.groupby(["rank", "model", "model_digest"]):
+    for (_, name, digest), rows in board.groupby(["rank", "model", "model_digest"], sort=False):
         identity = (str(name), str(digest))
         first = rows.iloc[0]
         scores = [_score(score) for score in rows[rows["value"].notna()].to_dict("records")]
@@ -130,8 +150,11 @@ def leaderboard_json(
         )
     for threat_model in dict.fromkeys(column["threat_model"] for column in columns if column["threat_model"]):
         titles = [column["title"] for column in columns if column["threat_model"] == threat_model]
-        for rank, model in enumerate(_ranked(models, titles), start=1):
-            model["ranks"][threat_model] = rank
+        having = [(model, values) for model in models if not np.isnan(values := _values(model, titles)).all()]
+        names = [repeated.get(model["display"], model["display"]) for model, _ in having]
+        order, ranks = _ranked(np.array([values for _, values in having]), names)
+        for place, rank in zip(order.tolist(), ranks.tolist(), strict=True):
+            having[place][0]["ranks"][threat_model] = rank
     return {
         "format": FORMAT,
         "hahbench": __version__,
@@ -148,17 +171,10 @@ def leaderboard_json(
     }
 
 
-def _ranked(models: list[dict[str, Any]], titles: list[str]) -> list[dict[str, Any]]:
-    """The models that have any of these scores, the best first; the first score counts most."""
-    values = {
-        model["rank"]: [
-            float(score["value"]) if score else -math.inf
-            for score in ({score["title"]: score for score in model["scores"]}.get(title) for title in titles)
-        ]
-        for model in models
-    }
-    having = [model for model in models if max(values[model["rank"]]) > -math.inf]
-    return sorted(having, key=lambda model: values[model["rank"]], reverse=True)
+def _values(model: Mapping[str, Any], titles: Iterable[str]) -> NDArray[np.float64]:
+    """A model's scores of these titles, NaN where missing."""
+    values = {score["title"]: float(score["value"]) for score in model["scores"]}
+    return np.array([values.get(title, math.nan) for title in titles])
 
 
 def _said(record: ModelRecord | None) -> dict[str, Any]:

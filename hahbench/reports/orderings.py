@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
-from hahbench.metrics import CONFIDENCE, right_per_sample
+from hahbench.metrics import CONFIDENCE, RightPerSample, right_per_sample
 from hahbench.reports import display
 from hahbench.reports.published import Ordering, Published
 from hahbench.sign_flips import mcnemar
@@ -25,7 +26,9 @@ EXPLAINED = (
     "severities or corruptions, by the normal distribution where those are too many; where a difference is compared "
     "with another number than 0, of Tango's score test (1998). The conclusion holds or fails where its p-value, "
     "adjusted by Holm's method over the table, is below 0.05, and is undecided elsewhere: it is about the sign, not "
-    "the size. Margins, and rows without a number of the paper, are additions."
+    "the size. The p-values and intervals that are shown are not adjusted. Of a network that was also attacked through "
+    "other gradients, the samples count that withstand both attacks. The paper's averages have the frost of "
+    "photographs. Margins, and rows without a number of the paper, are additions."
 )
 
 ORDERING_COLUMNS: dict[str, str] = {
@@ -48,7 +51,9 @@ ORDERING_COLUMNS: dict[str, str] = {
 it is NaN, ``n`` is 0 and ``verdict`` empty."""
 
 
-def orderings(published: Published, cells: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
+def orderings(
+    published: Published, cells: pd.DataFrame, outcomes: pd.DataFrame, networks: Mapping[tuple[str, str], str]
+) -> pd.DataFrame:
     """Test what the paper concludes, for the orderings of which both models were measured at all.
 
     ``cifar10/HaH``, in whichever folder, stands for the paper's HaH; of several the newest.
@@ -57,6 +62,8 @@ def orderings(published: Published, cells: pd.DataFrame, outcomes: pd.DataFrame)
         published: the paper.
         cells: of one data set, as the store gives them.
         outcomes: as the store gives them.
+        networks: of models, by name and digest, see ``ModelRecord``. A sample is right in a model where it is right in
+            all models of its network.
 
     Returns:
         ``ORDERING_COLUMNS``.
@@ -67,7 +74,17 @@ def orderings(published: Published, cells: pd.DataFrame, outcomes: pd.DataFrame)
     rows = []
     for ordering in published.orderings:
         if ordering.higher in models and ordering.lower in models:
-            both = [_of_model(cells, *models[name]) for name in (ordering.higher, ordering.lower)]
+            same = [
+                [other for other in models.values() if _is_same(other, models[name], networks)]
+                for name in (ordering.higher, ordering.lower)
+            ]
+            right = [
+                _withstood(
+                    right_per_sample(_of_model(cells, *model), outcomes, ordering.attack, ordering.level)
+                    for model in of_network
+                )
+                for of_network in same
+            ]
             rows.append(
                 {
                     "higher": ordering.higher,
@@ -78,7 +95,7 @@ def orderings(published: Published, cells: pd.DataFrame, outcomes: pd.DataFrame)
                     "level": math.nan if ordering.level is None else ordering.level,
                     "by_more_than": ordering.by_more_than / 100,
                     "published": _published(ordering, published),
-                    **_tested(ordering, both[0], both[1], outcomes),
+                    **_tested(ordering, *right),
                 }
             )
     tested = pd.DataFrame(rows, columns=list(ORDERING_COLUMNS)).astype(ORDERING_COLUMNS)
@@ -88,6 +105,20 @@ def orderings(published: Published, cells: pd.DataFrame, outcomes: pd.DataFrame)
         as_concluded = tested.loc[known, "difference"] > tested.loc[known, "by_more_than"]
         tested.loc[known, "verdict"] = np.where(significant, np.where(as_concluded, HOLDS, FAILS), UNDECIDED)
     return tested
+
+
+def _is_same(one: tuple[str, str], other: tuple[str, str], networks: Mapping[tuple[str, str], str]) -> bool:
+    """Whether two models, by name and digest, are one network."""
+    return one == other or networks.get(one, "") == networks.get(other) != ""
+
+
+def _withstood(models: Iterable[RightPerSample | None]) -> RightPerSample | None:
+    """What is right in all models that were measured in the same way as the first."""
+    known = [model for model in models if model is not None]
+    if not known:
+        return None
+    alike = [model.right for model in known if (model.attack, model.of) == (known[0].attack, known[0].of)]
+    return known[0]._replace(right=pd.concat(alike, axis=1).min(axis=1))
 
 
 def _of_model(cells: pd.DataFrame, model: str, digest: str) -> pd.DataFrame:
@@ -103,8 +134,7 @@ def _published(ordering: Ordering, published: Published) -> float:
     return float(same["published"][ordering.higher] - same["published"][ordering.lower])
 
 
-def _tested(ordering: Ordering, higher: pd.DataFrame, lower: pd.DataFrame, outcomes: pd.DataFrame) -> dict[str, object]:
-    ours, other = (right_per_sample(cells, outcomes, ordering.attack, ordering.level) for cells in (higher, lower))
+def _tested(ordering: Ordering, ours: RightPerSample | None, other: RightPerSample | None) -> dict[str, object]:
     if ours is None or other is None or (ours.attack, ours.of) != (other.attack, other.of):
         unknown = dict.fromkeys(("difference", "low", "high", "p_value"), math.nan)
         return {**unknown, "n": 0, "verdict": ""}

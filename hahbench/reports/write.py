@@ -49,9 +49,12 @@ _VERDICTS = (
     "Gradients can mislead an attack, and a robust accuracy is then too high. Each was examined for output that is "
     "random or depends on how it is asked for, missing gradients, a black-box attack that breaks more than the others, "
     "a single step that does as well as many, a larger epsilon that does not help, an unbounded perturbation that does "
-    "not break everything, and "
-    "perturbations made on the other models of the run that do better. A median norm was compared with attacks of the "
-    "same norm that break samples nearer."
+    "not break everything, and perturbations made on the other models of the run that do better, on up to 32 of the "
+    "samples. What the same network loses when it is attacked through other gradients, and, beside a median norm, what "
+    "attacks of the same norm break nearer, was looked up for all of them."
+)
+_SHARED_RANK = (
+    "Models that differ in their gradients alone are one network and share a rank, by the lower of their accuracies."
 )
 
 
@@ -99,7 +102,8 @@ def write_reports(
         commands = _Commands(data_arguments, run_arguments, _like_the_others(records, part, paper))
         dataset = str(newest["dataset_argument"])
 
-        board = leaderboard(models, scores)
+        repeated = _repeated(models, records)
+        board = leaderboard(models, scores, repeated)
         facts = board.assign(digest=board["model_digest"].str[:8], samples=newest["n"])
         after = {"Parameters": "parameters", "Digest": "digest", "n": "samples"}
         markdown, latex = (
@@ -107,21 +111,25 @@ def write_reports(
         )
         caption = _caption(newest, part, board, None, command)
         by = ", then ".join(escape(column.title) for column in ranked_by(scores))
-        caption = "\n".join([f"- Ranked by {by or 'nothing'}.", caption])
+        shared = f" {_SHARED_RANK}" if repeated else ""
+        caption = "\n".join([f"- Ranked by {by or 'nothing'}.{shared}", caption])
         page = _page("Leaderboard", markdown, caption, _verdicts(board), _missing(board, commands))
         paths += _write(out / folder / "leaderboard", page, board.drop(columns=["model_argument", "title"]))
         paths.append(_write_latex(out / folder / "leaderboard.tex", "Leaderboard", caption, latex))
-        listing = leaderboard_json(board, part, records, command)
+        listing = leaderboard_json(board, part, records, repeated, command)
         text = json.dumps(listing, indent=2, ensure_ascii=False, allow_nan=False)
         paths.append(_write_text(out / folder / "leaderboard.json", text + "\n"))
 
-        corrupted = corruption_scores(models, scores)
+        # Corruptions know nothing of gradients.
+        predicting = models[~models["display"].isin(repeated)]
+        corrupted = corruption_scores(predicting, scores)
         tables = [TABLE1, TABLE3]
         if not corrupted.empty:
             real_frost = (corrupted["attack"] == "corruption-frost").any()
             tables.insert(1, TABLE2 if real_frost else with_procedural_frost(TABLE2))
         for asked in tables:
-            table = paper_table(asked, models, scores, paper, dataset)
+            shown = predicting if asked.name == TABLE2.name else models
+            table = paper_table(asked, shown, scores, paper, dataset)
             if table.empty:
                 continue
             published = paper if table["published"].notna().any() else None
@@ -153,10 +161,11 @@ def write_reports(
             paths += _write(
                 out / folder / "corruptions", page + "\n", corrupted.drop(columns=["model_argument", "title"])
             )
-        tested = orderings(paper, part, outcomes) if dataset == paper.dataset else pd.DataFrame()
+        of_paper = dataset == paper.dataset
+        tested = orderings(paper, part, outcomes, networks(records)) if of_paper else pd.DataFrame()
         if not tested.empty:
-            title, shown = "What the paper concludes", tested.assign(metric="difference")
-            caption = _caption(newest, part, shown, paper, command)
+            title = "What the paper concludes"
+            caption = _caption(newest, part, tested.assign(metric="difference"), paper, command)
             paths += _write(out / folder / "orderings", _page(title, orderings_text(tested), caption), tested)
             paths.append(_write_latex(out / folder / "orderings.tex", title, caption, orderings_text(tested)))
         paths.append(_write_csv(out / folder / "scores.csv", scores))
@@ -165,7 +174,7 @@ def write_reports(
             # Every run imports this package, for names to show, and not every run has a use for matplotlib.
             from hahbench.reports.figures.write import Results, write_figures
 
-            results = Results(part, outcomes, scores, models, exhibits, _repeated(models, records))
+            results = Results(part, outcomes, scores, models, exhibits, repeated)
             figures = write_figures(out / folder / "figures", results)
             sections = [
                 "# Figures",

@@ -5,12 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib import colormaps
 from matplotlib.figure import Figure
+from seaborn.utils import relative_luminance
 
 from hahbench.corruptions import SEVERITIES
 from hahbench.reports import display
 from hahbench.reports.corruptions import COLUMNS
 from hahbench.reports.figures import style
+
+_BLACK_ABOVE = 0.18
+"""The luminance at which black and white letters have the same contrast (WCAG 2.1)."""
 
 
 def accuracies(scores: pd.DataFrame) -> pd.DataFrame:
@@ -47,8 +52,12 @@ def draw(percent: pd.DataFrame) -> Figure:
     sns.heatmap(mean, annot=np.array(written), fmt="", ax=means, **common)
     severities.set(xlabel="Severity", ylabel="")
     means.set(xlabel="", ylabel="", xticks=[0.5], xticklabels=["Mean"])
-    for axes in (severities, means):
+    for axes, shown in ((severities, percent[list(SEVERITIES)]), (means, mean)):
         axes.tick_params(length=0, labelrotation=0)
+        for text in axes.texts:
+            column, row = (int(part) for part in text.get_position())
+            background = colormaps["cividis"](shown.to_numpy(float)[row, column] / 100)
+            text.set_color("black" if relative_luminance(background) > _BLACK_ABOVE else "white")
     figure.colorbar(
         severities.collections[0], ax=[severities, means], location="bottom", aspect=40, label="Accuracy (%)"
     )

@@ -138,6 +138,8 @@ def lines(axes: Axes, points: pd.DataFrame, x: str, shown: Mapping[str, Look]) -
             elinewidth=0.7,
             capsize=1.5,
             capthick=0.7,
+            # The paper's own models come first, and no other hides them.
+            zorder=2 + 1 / (place + 1),
         )
     axes.grid(axis="y")
     axes.set_axisbelow(True)

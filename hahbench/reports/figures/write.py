@@ -33,6 +33,7 @@ _PUBLISHABLE = "shapes"
 
 _MODEL = ["model", "model_digest"]
 _FEWEST_NUMBERS_OF_BLOCKS = 3
+_BESIDE = "Points at the same place are drawn side by side."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,11 +138,12 @@ class _Files:
     def add(
         self, stem: str, title: str, text: str, figure: Figure, models: Iterable[str], note: str | None = None
     ) -> None:
-        """Write a figure that shows ``models``, by display name; a ``note`` follows the text."""
+        """Write a figure that shows ``models``, by display name; a ``note`` follows the text, both plain."""
         png, pdf = style.save(figure, self.folder / stem)
         self.paths += [png, pdf]
-        self.drawn.append(Drawn(title, png, frozenset(models), note or ""))
-        text = f"{text} {escape(note)}" if note else text
+        text = f"{text} {note}" if note else text
+        self.drawn.append(Drawn(title, png, frozenset(models), text))
+        text = escape(text)
         title, files = escape(title), self.folder.name
         self.sections.append(f"## {title}\n\n![{title}]({files}/{png.name})\n\n{text} [PDF]({files}/{pdf.name})")
 
@@ -166,19 +168,20 @@ def _write_activations(files: _Files, results: Results, models: pd.DataFrame) ->
     shown = {name: look for name, look in complete.items() if name in set(activations["display"])}
     if not shown:
         return
-    without = ", ".join(escape(name) for name in complete if name not in shown)
-    note = f" Without HaH or regular blocks, and so without a line: {without}." if without else ""
+    without = "; ".join(name for name in complete if name not in shown)
+    note = f"Without HaH or regular blocks, and so without a line: {without}." if without else None
     text = (
         "The ratio of the l1 to the l2 norm over the channels, averaged over the locations and mapped linearly to "
-        f"[0, 1]; means over the samples with their 95 % intervals.{note}"
+        f"[0, 1]; means over the samples with their 95 % intervals. {_BESIDE}"
     )
-    files.add("figure2-sparsity", title2, text, sparsity.draw(sparsity.sparsity(activations), shown), shown)
+    files.add("figure2-sparsity", title2, text, sparsity.draw(sparsity.sparsity(activations), shown), shown, note)
     text = (
         f"Eq. 6 of the paper under Gaussian noise of standard deviation {NOISE_STD:g}, with 95 % intervals over the "
-        f"samples; the noisy images are clipped to [0, 1].{note}"
+        f"samples; the noisy images are clipped to [0, 1]. {_BESIDE}"
     )
     points = signal_to_noise.signal_to_noise(activations)
-    files.add("figure3b-signal-to-noise", title3b, text, signal_to_noise.draw(points, shown), shown)
+    figure = signal_to_noise.draw(points, shown)
+    files.add("figure3b-signal-to-noise", title3b, text, figure, shown, note)
 
 
 def _write_noise(files: _Files, results: Results, models: pd.DataFrame) -> None:
@@ -188,8 +191,8 @@ def _write_noise(files: _Files, results: Results, models: pd.DataFrame) -> None:
         points = noise.accuracy_under_noise(results.named(results.scores))
         images = noise.noisy_images(noise.spread(sorted(points["std"].unique())))
         text = (
-            "Draws averaged, with Wilson's 95 % intervals over the samples. Below, an image of the embedded data set "
-            "`shapes` under the noise."
+            f"Draws averaged, with Wilson's 95 % intervals over the samples. {_BESIDE} Below, an image of the embedded "
+            "data set shapes under the noise."
         )
         files.add("figure4-noise", title, text, noise.draw(points, images, shown), shown)
 
@@ -206,25 +209,25 @@ def _write_minimum_norms(files: _Files, results: Results, models: pd.DataFrame) 
     cells = results.named(results.cells).replace({"display": other})
     sizes = minimum_norms.smallest_norms(cells, results.outcomes)
     sizes = sizes[sizes["display"].isin(shown)]
-    also = f"also attacked through other gradients, as {', '.join(other)}"
-    norms = f"Of networks {also}, the lower of the two norms of each sample counts." if other else None
-    accuracies = f"{norms} AutoAttack's marks are of what withstands both." if other else None
+    networks = "; ".join(other.values())
+    norms = f"Of networks also attacked through other gradients ({networks}), the lower of the two norms counts."
+    accuracies = f"{norms} AutoAttack's marks are of what withstands both."
     text = (
         "The smallest perturbations that FMN found, of the samples that were classified correctly and then broken: "
         "their distribution, on logarithmic axes that leave out the tail of the smallest hundredth, and their mean "
         "with its 95 % interval."
     )
     figure = minimum_norms.draw(sizes, shown)
-    files.add("figure5-minimum-norms", title5, text, figure, [*shown, *other], norms)
+    files.add("figure5-minimum-norms", title5, text, figure, [*shown, *other], norms if other else None)
     text = (
         "The part of all samples that no perturbation of size epsilon or less broke, read off the smallest ones that "
         "FMN found, so that the true robust accuracy is at most this; the bands are Wilson's 95 % intervals at each "
-        "epsilon by itself. Hollow marks: the accuracy under AutoAttack at its epsilon, with the same interval; where "
-        "they lie below the curve, FMN overstates the robustness."
+        "epsilon by itself. Hollow marks, side by side: the accuracy under AutoAttack at its epsilon, with the same "
+        "interval; where they lie below the curve, FMN overstates the robustness."
     )
     marks = autoattack.autoattack_accuracies(cells, results.outcomes)
     figure = robustness_curve.draw(robustness_curve.robust_accuracies(sizes), marks, shown)
-    files.add("robust-accuracy", title, text, figure, [*shown, *other], accuracies)
+    files.add("robust-accuracy", title, text, figure, [*shown, *other], accuracies if other else None)
 
 
 def _write_blocks(files: _Files, results: Results) -> None:
@@ -241,8 +244,8 @@ def _write_blocks(files: _Files, results: Results) -> None:
     points = blocks.accuracies(results.scores.merge(of_figure[_MODEL], on=_MODEL), under_autoattack)
     if points["blocks"].nunique() >= _FEWEST_NUMBERS_OF_BLOCKS:
         text = (
-            "With Wilson's 95 % intervals over the samples. Where a network was also attacked through other gradients, "
-            "the accuracy under AutoAttack is of what withstands both."
+            f"With Wilson's 95 % intervals over the samples. {_BESIDE} Where a network was also attacked through other "
+            "gradients, the accuracy under AutoAttack is of what withstands both."
         )
         files.add("figure6-blocks", title, text, blocks.draw(points), of_figure["display"])
 
