@@ -180,9 +180,7 @@ def check_classifier(model: nn.Module, images: Tensor, classes: int, name: str) 
         raise ModelError(f"model {name!r}: images {tuple(images.shape)} make it raise {one_line(error)}") from error
     if not torch.equal(given, images):
         # The next attack, or model, would be given what it left.
-        raise ModelError(
-            f"model {name!r}: writes into the images given, as x -= mean does; allowed: x = x - mean"
-        )
+        raise ModelError(f"model {name!r}: writes into the images given, as x -= mean does; allowed: x = x - mean")
     wanted = (len(images), classes)
     if not isinstance(logits, Tensor):
         raise ModelError(f"model {name!r}: returns {type(logits).__name__}; allowed: a tensor of logits {wanted}")
