@@ -165,11 +165,24 @@ def test_a_width_that_is_no_number_is_left_out(tmp_path: Path, width: object) ->
     assert written["models"][0]["width"] is None
 
 
+def latex_rows(lines: list[str]) -> list[list[str]]:
+    return [[text.strip() for text in line.removesuffix(r"\\").split(" & ")] for line in lines if " & " in line][1:]
+
+
+def test_a_difference_in_latex_has_a_minus_sign_and_no_name_does(tmp_path: Path) -> None:
+    folder = write(Results().add("HaH-1", 0, **NOISE).add("HaH", 0, **NOISE).add("Standard", 10, **NOISE), tmp_path)
+    rows = latex_rows((folder / "orderings.tex").read_text(encoding="utf-8").splitlines())
+    (here,) = [row[3] for row in rows if row[1].startswith("Gaussian")]
+    assert here.startswith("$-$100.0 [$-$")
+    rows = latex_rows((folder / "table1.tex").read_text(encoding="utf-8").splitlines())
+    assert "HaH-1" in [row[0] for row in rows]
+
+
 def test_latex_has_a_row_a_model_and_takes_names_literally(tmp_path: Path) -> None:
     results = Results().add("a", 9, display="50 % of\nA&B_c {x}").add("b").add("b", 10, **FMN)
     lines = (write(results, tmp_path) / "leaderboard.tex").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "% Leaderboard"
-    rows = [[text.strip() for text in line.split(" & ")] for line in lines if line.lstrip()[:1].isdigit()]
+    rows = latex_rows(lines)
     assert [row[:4] for row in rows] == [
         ["1", r"50 \% of A\&B\_c \{x\}", "90.0 [59.6, 98.2]", "missing"],
         ["2", "b", "100.0 [72.2, 100.0]", r"$\infty$ [$\infty$, $\infty$]"],

@@ -373,8 +373,10 @@ def _write_text(path: Path, text: str) -> Path:
 def _write_latex(path: Path, title: str, caption: str, text: pd.DataFrame) -> Path:
     """A table to be input, with the packages booktabs and, for the ∞ of a norm, amssymb; the caption as comments."""
     rows = tabulate(text, headers="keys", showindex=False, disable_numparse=True, tablefmt="latex_booktabs")
+    # A hyphen before a number is a minus.
+    rows = re.sub(r"(?<![\w-])-(?=\d)", "$-$", rows).replace("∞", r"$\infty$")
     comments = "".join(f"% {line}\n" for line in [title, *caption.splitlines()] if line)
-    return _write_text(path, comments + rows.replace("∞", r"$\infty$") + "\n")
+    return _write_text(path, comments + rows + "\n")
 
 
 def _write_csv(path: Path, numbers: pd.DataFrame) -> Path:
