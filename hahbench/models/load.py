@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import inspect
 import io
 import pickle
 import re
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 
 from hahbench.atomic import replacing
 from hahbench.errors import HahbenchError, ModelError
+from hahbench.models.source_code import source_code
 from hahbench.models.vgg import VGG
 from hahbench.registry import import_attribute, one_line
 from hahbench.spec import ModelCard, digest
@@ -133,9 +132,8 @@ def model_digest(card: ModelCard, model: nn.Module) -> str:
 
     The tensors are all parameters and buffers, those outside the state dict too, and attributes; the settings are what
     the model's repr shows, such as the slope of a leaky ReLU. The code is that of the files which define the loader and
-    the classes of the model's modules, those of torch, torchvision and the standard library left out; comments,
-    docstrings and layout do not count. The card's name, display name and recipe do not count either. Another version of
-    Python or torch may give another digest.
+    the classes of the model's modules, and of the user's files that those import; see ``source_code``. The card's name,
+    display name and recipe do not count either. Another version of Python or torch may give another digest.
 
     Raises:
         HahbenchError: the loader cannot be imported.
@@ -153,10 +151,10 @@ def model_digest(card: ModelCard, model: nn.Module) -> str:
         tensors.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     settings = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(model))
     # The loader goes first: of two files with the same module name, it alone still knows its own.
-    sources = _sources([_loader(card), *(cls for module in model.modules() for cls in type(module).__mro__)])
+    code = source_code([_loader(card), *(cls for module in model.modules() for cls in type(module).__mro__)])
     # Without the name of the loader's module, which for a user's file holds its path.
     loader = loader_name(card).partition(":")[2]
-    return digest(tensors.hexdigest(), loader, dict(card.params), settings, sorted(sources.values()))
+    return digest(tensors.hexdigest(), loader, dict(card.params), settings, code)
 
 
 def check_classifier(model: nn.Module, images: Tensor, classes: int, name: str) -> None:
@@ -253,31 +251,3 @@ def _check_fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], wher
         given = tensors[name].shape
         if given != tensor.shape:
             raise ModelError(f"{where}: tensor {name!r}: shape {tuple(given)}; the model needs {tuple(tensor.shape)}")
-
-
-def _sources(definitions: Iterable[Any]) -> dict[str, str]:
-    """The code of each file that holds one of the functions or classes; what has no file stands for itself."""
-    sources: dict[str, str] = {}
-    for definition in definitions:
-        module = str(getattr(definition, "__module__", ""))
-        package = module.partition(".")[0]
-        if package in ("torch", "torchvision") or package in sys.stdlib_module_names or module in sources:
-            continue
-        try:
-            sources[module] = _code(Path(inspect.getsourcefile(inspect.unwrap(definition)) or ""))
-        except (OSError, TypeError, ValueError, SyntaxError):
-            name = f"{module}.{getattr(definition, '__qualname__', '')}"
-            sources[name] = name
-    return sources
-
-
-def _code(path: Path) -> str:
-    """The syntax tree of a Python file without its docstrings and other bare constants, which do nothing."""
-    tree = ast.parse(path.read_bytes())
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [  # type: ignore[attr-defined]
-                part for part in body if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
-            ]
-    return ast.dump(tree)
