@@ -76,6 +76,8 @@ class Apgd:
         attempts: restarts, or targets.
         iterations: moves of each attempt.
         passes: the passes that each gradient is averaged over, for models whose output is random.
+        proposes_best: whether an attempt that finds no error proposes the point of the largest loss, which may be one
+            when a model whose output is random is asked again.
     """
 
     def __init__(
@@ -89,11 +91,12 @@ class Apgd:
         attempts: int = 1,
         iterations: int = 100,
         passes: int = 1,
+        proposes_best: bool = False,
     ) -> None:
         self.norm: Literal["l1", "l2", "linf"] = norm
         self.epsilon, self.loss = epsilon, loss
         self.ranking, self.seed, self.passes = ranking, seed, passes
-        self.attempts = attempts
+        self.attempts, self.proposes_best = attempts, proposes_best
         # The start is evaluated too.
         self.steps = iterations + 1
         self.first_interval = max(int(0.22 * iterations), 1)
@@ -162,6 +165,10 @@ class Apgd:
         lanes.best[improved] = lanes.x[improved]
         lanes.best_gradient[improved] = gradient[improved]
         lanes.best_loss = torch.where(improved, loss, lanes.best_loss)
+        if self.proposes_best:
+            left = last & ~lanes.broken
+            lanes.candidate[left] = lanes.best[left]
+            lanes.broken = lanes.broken | left
         lanes.increases += loss > lanes.last_loss
         lanes.last_loss = loss
         return gradient

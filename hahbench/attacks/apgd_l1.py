@@ -53,9 +53,18 @@ class ApgdL1(Apgd):
         attempts: int = 1,
         iterations: int = 100,
         passes: int = 1,
+        proposes_best: bool = False,
     ) -> None:
         super().__init__(
-            "linf", epsilon, loss, ranking=ranking, seed=seed, attempts=attempts, iterations=iterations, passes=passes
+            "linf",
+            epsilon,
+            loss,
+            ranking=ranking,
+            seed=seed,
+            attempts=attempts,
+            iterations=iterations,
+            passes=passes,
+            proposes_best=proposes_best,
         )
         self.norm = "l1"
         # Each stage evaluates the point that it starts from, too.

@@ -146,7 +146,11 @@ class AutoAttack:
         if member in ("apgd-ce", "apgd-dlr"):
             loss: ApgdLoss = "ce" if member == "apgd-ce" else "dlr"
             restarts = 1 if self.randomized or member != "apgd-ce" else _RESTARTS[self.norm]
-            return self._apgd(epsilon, loss, ranking=ranking, seed=seed, attempts=restarts, passes=passes)
+            # Whatever the last member finds is the judge's to try; those before it leave a sample to the next.
+            best = self.randomized and member == self._members[-1]
+            return self._apgd(
+                epsilon, loss, ranking=ranking, seed=seed, attempts=restarts, passes=passes, proposes_best=best
+            )
         assert self.norm != "l1"
         if member == "fab-t":
             return Fab(self.norm, epsilon, ranking=ranking, attempts=targets)
