@@ -83,6 +83,8 @@ def test_pretrained_weights_of_other_classes_are_refused_before_they_are_fetched
     card.write_text('base = "torchvision:squeezenet1_1"\n[params]\nweights = "DEFAULT"\n')
     message = error_of(lambda: load_model(card_of(card), classes=10))
     assert "the pretrained weights of 'squeezenet1_1' tell 1000 classes apart, where 10 are asked for" in message
+    card.write_text('base = "torchvision:squeezenet1_1"\n[params]\nweights = "DEFALT"\nnum_classes = 1000\n')
+    assert "DEFALT" in error_of(lambda: load_model(card_of(card)))
     if importlib.util.find_spec("timm") is not None:
         card.write_text('base = "timm:mobilenetv3_small_050"\n[params]\npretrained = true\n')
         message = error_of(lambda: load_model(card_of(card), classes=10))

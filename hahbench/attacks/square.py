@@ -192,9 +192,10 @@ class Square:
 
 def _margin(logits: Tensor, labels: Tensor) -> Tensor:
     """The margin (N,), below 0 wherever the judge finds an error: also at some ties, and where a logit is NaN."""
-    margins = margin(logits, labels)
-    at_least_an_error = torch.where(errs(logits, labels), margins.clamp(max=-_TINY), margins)
-    return at_least_an_error.masked_fill(logits.isnan().any(dim=1), -torch.inf)
+    # Two infinite logits have no margin.
+    margins = margin(logits, labels).nan_to_num(0.0, torch.inf, -torch.inf)
+    margins = torch.where(errs(logits, labels), margins.clamp(max=-_TINY), margins)
+    return margins.masked_fill(logits.isnan().any(dim=1), -torch.inf)
 
 
 def _window(top: Tensor, left: Tensor, size: Tensor, height: int, width: int) -> Tensor:

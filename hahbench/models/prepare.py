@@ -93,7 +93,7 @@ def prepare(model: nn.Module, images: Tensor) -> PreparedModel:
         except Exception:
             # Nor must a change fit every module.
             continue
-        if _agree(found, wanted) and _same_direction(its_gradients, gradients):
+        if _agree(found, wanted) and _same_gradients(its_gradients, gradients):
             prepared = changed
     prepared.depends_on_batch = plain.depends_on_batch
     if has_fast_bfloat16(images.device):
@@ -152,7 +152,7 @@ def _agree(found: Tensor, wanted: Tensor) -> bool:
     return torch.allclose(found, wanted, rtol=0, atol=_LOGIT_TOLERANCE * float(wanted.abs().max()))
 
 
-def _same_direction(found: Tensor, wanted: Tensor) -> bool:
+def _same_gradients(found: Tensor, wanted: Tensor) -> bool:
     """Whether half of the gradients or more are the same; round-off may take an activation across a threshold."""
     apart, size = ((gradients.flatten(1).norm(dim=1)) for gradients in (found - wanted, wanted))
     return float((apart <= _GRADIENT_TOLERANCE * size).float().mean()) >= _SHARE_OF_GRADIENTS

@@ -124,9 +124,9 @@ def from_torchvision(name: str, num_classes: int = _CLASSES, **params: Any) -> n
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         raise ModelError(f"torchvision has no classifier {name!r}; {suggest(name, known)}")
-    weights = None
-    if params.get("weights") is not None:
-        weights = torchvision.models.get_model_weights(name)[str(params["weights"]).rpartition(".")[2]]
+    there_are = torchvision.models.get_model_weights(name).__members__
+    weights = there_are.get(str(params.get("weights")).rpartition(".")[2])
+    if weights is not None:
         _check_pretrained(name, len(weights.meta["categories"]), num_classes)
     with _drawn_with_seed_0(), _deprecations_of_others(), contextlib.redirect_stdout(sys.stderr):
         model: nn.Module = torchvision.models.get_model(name, num_classes=num_classes, **params)
