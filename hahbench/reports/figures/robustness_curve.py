@@ -15,7 +15,6 @@ from hahbench.reports.figures.minimum_norms import UNITS
 from hahbench.spec import NORMS
 
 _TAIL = 0.02
-_MARKS_WIDTH = 1.6
 
 
 def robust_accuracies(sizes: pd.DataFrame) -> pd.DataFrame:
@@ -45,7 +44,7 @@ def draw(points: pd.DataFrame, autoattack: pd.DataFrame, shown: Mapping[str, sty
     """Draw what ``robust_accuracies`` gives, over epsilon on a logarithmic scale, a panel a norm.
 
     It begins where the first model has lost 2 points, and ends where 2 % of the best model's samples are left. Hollow
-    marks, side by side about their epsilon, show what ``autoattack_accuracies`` gives.
+    marks, for which there is room besides, show what ``autoattack_accuracies`` gives.
     """
     figure = style.new_figure(3.5, shown)
     panels = figure.subplots(2, 2, sharey=True)
@@ -69,15 +68,14 @@ def draw(points: pd.DataFrame, autoattack: pd.DataFrame, shown: Mapping[str, sty
             axes.plot(marked, heights, color=look.color, marker=look.marker, linestyle="")
         for mark in marks.to_dict("records"):
             look = shown[mark["display"]]
-            place = list(shown).index(mark["display"])
-            aside = (place + 0.5) / len(shown) - 0.5
             axes.errorbar(
-                mark["level"] * _MARKS_WIDTH**aside,
+                mark["level"],
                 mark["value"],
                 [[mark["value"] - mark["low"]], [mark["high"] - mark["value"]]],
                 color=look.color,
                 marker=look.marker,
-                markerfacecolor="white",
+                # Without a face, so that no mark hides another.
+                markerfacecolor="none",
                 zorder=3,
             )
         style.log_axis(axes, first, last)

@@ -141,9 +141,8 @@ class _Files:
         """Write a figure that shows ``models``, by display name; a ``note`` follows the text, both plain."""
         png, pdf = style.save(figure, self.folder / stem)
         self.paths += [png, pdf]
-        text = f"{text} {note}" if note else text
-        self.drawn.append(Drawn(title, png, frozenset(models), text))
-        text = escape(text)
+        self.drawn.append(Drawn(title, png, frozenset(models), f"{text} {note}" if note else text))
+        text = f"{text} {escape(note)}" if note else text
         title, files = escape(title), self.folder.name
         self.sections.append(f"## {title}\n\n![{title}]({files}/{png.name})\n\n{text} [PDF]({files}/{pdf.name})")
 
@@ -222,8 +221,8 @@ def _write_minimum_norms(files: _Files, results: Results, models: pd.DataFrame) 
     text = (
         "The part of all samples that no perturbation of size epsilon or less broke, read off the smallest ones that "
         "FMN found, so that the true robust accuracy is at most this; the bands are Wilson's 95 % intervals at each "
-        "epsilon by itself. Hollow marks, side by side: the accuracy under AutoAttack at its epsilon, with the same "
-        "interval; where they lie below the curve, FMN overstates the robustness."
+        "epsilon by itself. Hollow marks: the accuracy under AutoAttack at its epsilon, with the same interval; where "
+        "they lie below the curve, FMN overstates the robustness."
     )
     marks = autoattack.autoattack_accuracies(cells, results.outcomes)
     figure = robustness_curve.draw(robustness_curve.robust_accuracies(sizes), marks, shown)
