@@ -121,6 +121,14 @@ def test_the_rand_version_averages_over_twenty_passes() -> None:
     assert candidates.backwards.tolist() == [2 * 101 * 20] * 6
 
 
+@pytest.mark.parametrize("member", ["apgd-ce", "apgd-t"])
+def test_in_l1_there_are_five_restarts_and_five_targets(member: Member) -> None:
+    network, samples = small_network(3)
+    candidates = AutoAttack("l1", (member,))(network, samples, 1e-5, 0, quiet)
+    # Three stages of 30, 30 and 40 moves, each of which evaluates its start, too.
+    assert candidates.backwards.tolist() == [5 * 103] * 3
+
+
 class Coin(nn.Module):
     """Class 1 where the mean of an image, and noise of standard deviation 0.2 on it, exceed 0.5."""
 
