@@ -52,10 +52,9 @@ def _follow(path: Path, tree: ast.Module, imported: dict[Path, str]) -> None:
                     its_tree = ast.parse(found.read_bytes())
                 except (OSError, ValueError, SyntaxError):
                     continue
-                # It may import what imports it.
-                imported[found] = ""
-                _follow(found, its_tree, imported)
+                # Before what it imports, which may import it.
                 imported[found] = _without_comments(its_tree)
+                _follow(found, its_tree, imported)
 
 
 def _imports(path: Path, tree: ast.Module) -> Iterator[tuple[Sequence[str], str]]:
