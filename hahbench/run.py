@@ -41,13 +41,17 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One cell with what it takes to run it: the model for the judge, and the same prepared for the attack."""
+    """One cell with what it takes to run it: the model for the judge, and the same prepared for the attack.
+
+    ``twins`` are the cells of the run's other models that predict the same, and differ in their gradients alone.
+    """
 
     cell: Cell
     card: ModelCard
     model: nn.Module
     prepared: PreparedModel
     attack: Attack
+    twins: tuple[Cell, ...] = ()
 
 
 class Observer(Protocol):
@@ -184,18 +188,22 @@ def run(
 
 
 def _known(job: Job, images: ImageSet, n: int, store: Store) -> tuple[list[dict[str, str]], list[pd.DataFrame]]:
-    """What made outcomes of the first of the samples in a run on more or fewer of the same images, and those outcomes.
+    """What made outcomes of the first of the samples, and those outcomes.
 
-    Both are empty where there was no such run.
+    They are of a run on more or fewer of the same images or, where the attack asks for no gradient, of a model that
+    differs in its gradients alone. Both are empty where there was no such run.
     """
     unsteady = job.prepared.is_random or job.prepared.depends_on_batch
     if getattr(job.attack, "per_sample", False) and not unsteady:
-        for count in sorted(store.counts(job.cell), reverse=True):
-            cell = dataclasses.replace(job.cell, data_digest=digest(images.digest, count))
-            if cell in store:
-                found, outcomes = store.read([cell])
-                makers = [{name: str(found[name].iloc[0]) for name in ("device", "versions")}]
-                return makers, [outcomes[outcomes["index"] < n].drop(columns="key").sort_values("index")]
+        for same in (job.cell, *(() if job.attack.worst_case else job.twins)):
+            for count in sorted(store.counts(same), reverse=True):
+                cell = dataclasses.replace(same, data_digest=digest(images.digest, count))
+                if cell in store:
+                    found, outcomes = store.read([cell])
+                    if same is not job.cell and outcomes["backwards"].any():
+                        continue
+                    makers = [{name: str(found[name].iloc[0]) for name in ("device", "versions")}]
+                    return makers, [outcomes[outcomes["index"] < n].drop(columns="key").sort_values("index")]
     return [], []
 
 
@@ -287,6 +295,7 @@ def plan(
             warnings.warn(f"model {card.name!r} {sign}", stacklevel=2)
         with measure.full_float32():
             ready.append((card, identity, model, prepare(model, some)))
+    twins = _twins([(card, identity, model) for card, identity, model, _ in ready], images, device)
     jobs: dict[str, Job] = {}
     # One attack after the other, each on all models, so that corrupted images, the same for all, are made once.
     for spec, attack in built:
@@ -294,8 +303,27 @@ def plan(
         for level, draw in itertools.product(spec.levels or (None,), range(spec.draws)):
             for card, identity, model, prepared in ready:
                 cell = Cell(card.name, identity, data_digest, spec, version, level, spec.seed + draw)
-                jobs.setdefault(cell.key, Job(cell, card, model, prepared, attack))
+                same = (dataclasses.replace(cell, model=name, model_digest=of) for name, of in twins[card.name])
+                jobs.setdefault(cell.key, Job(cell, card, model, prepared, attack, tuple(same)))
     return list(jobs.values())
+
+
+def _twins(
+    models: Sequence[tuple[ModelCard, str, nn.Module]], images: ImageSet, device: torch.device
+) -> dict[str, list[tuple[str, str]]]:
+    """By a model's name, the names and digests of the others of its network; their logits on some images are equal."""
+    some = images.first(min(len(images), PROBED)).images.to(device)
+    known: list[tuple[str, str, str, torch.Tensor]] = []
+    for card, identity, model in models:
+        network = model_record(card, identity, len(images.classes)).network
+        if network:
+            with torch.no_grad(), measure.full_float32():
+                known.append((card.name, identity, network, model.eval()(some)))
+    twins: dict[str, list[tuple[str, str]]] = {card.name: [] for card, _, _ in models}
+    for one, other in itertools.permutations(known, 2):
+        if one[2] == other[2] and torch.equal(one[3], other[3]):
+            twins[one[0]].append(other[:2])
+    return twins
 
 
 def code_version(attack: Attack) -> str:

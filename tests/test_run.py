@@ -181,6 +181,44 @@ def test_no_sample_is_attacked_twice(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [len(samples) for samples in given] == [4, 6]
 
 
+def contrary(straight_through: bool = False, **params: Any) -> torch.nn.Module:
+    """Predicts otherwise where its gradients are said to be others."""
+    network = vgg16(**params)
+    if straight_through:
+        network.register_forward_hook(lambda _, inputs, logits: -logits)
+    return network
+
+
+def test_what_needs_no_gradient_is_done_once_for_models_that_differ_in_gradients_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    attack = GaussianNoise.__call__
+
+    def noting(self: GaussianNoise, model: torch.nn.Module, samples: Samples, *arguments: Any) -> Candidates:
+        given.append(len(samples))
+        return attack(self, model, samples, *arguments)
+
+    def with_itself(model: str, store: Store, **facts: Any) -> pd.DataFrame:
+        plain = dataclasses.replace(catalog.models()[model], **facts)
+        params = {**plain.params, "straight_through": True}
+        cards = [plain, dataclasses.replace(plain, name="adapted", params=params)]
+        specs = [AttackSpec("noise", "gaussian-noise", levels=(0.1,)), AttackSpec("fgsm", "pgd", "linf", (0.03,))]
+        images = load_images("shapes", "test", None)
+        options: dict[str, Any] = {"dataset_argument": "shapes", "from_path": False, "device": torch.device("cpu")}
+        found, outcomes = store.read(run(cards, specs, images, 8, store=store, observer=Silent(), **options))
+        return outcomes.merge(found[["key", "attack", "model"]], on="key")
+
+    monkeypatch.setattr(GaussianNoise, "__call__", noting)
+    outcomes = with_itself("shapes/HaH", Store(tmp_path / "HaH"))
+    assert given == [8]
+    noise, fgsm = (dict(list(outcomes[outcomes["attack"] == name].groupby("model"))) for name in ("noise", "fgsm"))
+    assert noise["adapted"]["adv_pred"].tolist() == noise["shapes/HaH"]["adv_pred"].tolist()
+    assert fgsm["adapted"]["linf"].tolist() != fgsm["shapes/HaH"]["linf"].tolist()
+    with_itself("shapes/Standard", Store(tmp_path / "otherwise"), loader=contrary)
+    assert given == [8, 8, 8]
+
+
 def test_an_attack_that_writes_into_the_images_is_not_judged_by_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
