@@ -32,9 +32,8 @@ from hahbench.models.load import check_classifier, load_model
 from hahbench.models.prepare import PreparedModel, prepare
 from hahbench.outcome import Candidates
 from hahbench.registry import one_line
-from hahbench.reports.display import level_text
 from hahbench.run import check_cards
-from hahbench.spec import AttackSpec
+from hahbench.spec import AttackSpec, level_text
 
 _SECONDS_BETWEEN_REPORTS = 30.0
 

@@ -12,7 +12,7 @@ from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
 from hahbench.corruptions import BENCHMARK, OFFICIAL, PAPER, SEVERITIES
-from hahbench.spec import name_without_folder
+from hahbench.spec import level_text, name_without_folder
 
 CONFIDENCE = 0.95
 
@@ -272,8 +272,8 @@ def _verdict_on_norms(part: pd.DataFrame, of_model: pd.DataFrame) -> str:
         missed = int((found > level * (1 + _ROUND_OFF)).sum())
         if missed >= max(_FEWEST_MISSED, _SMALLEST_SHARE_MISSED * len(nearest)):
             doubts.append(
-                f"{attack} broke {missed} of {len(nearest)} samples within {level:.4g} for which this attack found "
-                "nothing as near"
+                f"{attack} broke {missed} of {len(nearest)} samples within {level_text(level)} for which this attack "
+                "found nothing as near"
             )
     if doubts:
         return f"suspect: {'; '.join(doubts)}"

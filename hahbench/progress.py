@@ -10,7 +10,7 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from hahbench.reports.display import level_text
+from hahbench.spec import level_text
 
 if TYPE_CHECKING:
     from hahbench.run import Job

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -33,6 +34,15 @@ def name_without_folder(model: str) -> str:
     """``HaH`` for ``cifar10/HaH``; the names of other libraries' models, such as ``robustbench:cifar10/Linf/Standard``,
     stay as they are."""
     return model if ":" in model else model.rpartition("/")[2]
+
+
+def level_text(level: float) -> str:
+    """A level as it is spoken of: 0.25 as ``0.25``, 2/255 as ``2/255``."""
+    short = f"{level:.4g}"
+    steps = round(level * 255)
+    if float(short) != level and math.isclose(level * 255, steps):
+        return f"{steps}/255"
+    return short
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hahbench.reports.display import escape, level_text, score_text, score_title
+from hahbench.reports.display import escape, score_text, score_title
+from hahbench.spec import level_text
 
 
 @pytest.mark.parametrize(

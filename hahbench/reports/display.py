@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 
-from hahbench.spec import REFERENCE
+from hahbench.spec import REFERENCE, level_text
 
 MISSING = "missing"
 SUSPECT = ", suspect"
@@ -42,15 +42,6 @@ _METRICS = {
 }
 
 _MARKDOWN = str.maketrans({sign: f"&#{ord(sign)};" for sign in "|`*[]\\"})
-
-
-def level_text(level: float) -> str:
-    """A level as it is spoken of: 0.25 as ``0.25``, 2/255 as ``2/255``."""
-    short = f"{level:.4g}"
-    steps = round(level * 255)
-    if float(short) != level and math.isclose(level * 255, steps):
-        return f"{steps}/255"
-    return short
 
 
 def score_title(attack: str, level: float | None, metric: str) -> str:

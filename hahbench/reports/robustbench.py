@@ -18,7 +18,7 @@ from hahbench.corruptions import BENCHMARK, SEVERITIES
 from hahbench.errors import HahbenchError
 from hahbench.metrics import newest_cells
 from hahbench.reports import display
-from hahbench.spec import REFERENCE, ModelRecord
+from hahbench.spec import REFERENCE, ModelRecord, level_text
 
 DATASETS = ("cifar10", "cifar100", "imagenet")
 
@@ -100,13 +100,11 @@ def _worst_cases(
     for norm, of_norm in whole.groupby("norm"):
         threat = _NORMS[str(norm)]
         usual = _EPSILONS[threat, facts["dataset"]]
-        ranked = of_norm.assign(
-            is_usual=[display.level_text(level) == display.level_text(usual) for level in of_norm["level"]]
-        )
+        ranked = of_norm.assign(is_usual=[level_text(level) == level_text(usual) for level in of_norm["level"]])
         cell = ranked.sort_values(["is_usual", "n", "level", "created"], kind="stable").iloc[-1]
         found = outcomes[outcomes["key"] == cell["key"]]
-        epsilon = display.level_text(cell["level"])
-        notes = [] if cell["is_usual"] else [f"epsilon {epsilon}, not {display.level_text(usual)}"]
+        epsilon = level_text(cell["level"])
+        notes = [] if cell["is_usual"] else [f"epsilon {epsilon}, not {level_text(usual)}"]
         robust = _percent((found["adv_pred"] == found["label"]).mean())
         yield (
             threat,
