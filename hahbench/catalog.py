@@ -11,6 +11,7 @@ import tomllib
 import types
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -188,7 +189,8 @@ def find_model(name: str) -> ModelCard:
 
 def _in_python_file(path: Path, attribute: str) -> ModelCard:
     registered = [models()[name] for name in run_python_file(path)]
-    found = vars(_run_once(path.resolve())[0]).get(attribute)
+    module = _run_once(path.resolve())[0]
+    found = vars(module).get(attribute)
     for card in registered:
         if card.name == attribute or card.loader is found:
             return card
@@ -197,7 +199,9 @@ def _in_python_file(path: Path, attribute: str) -> ModelCard:
             f"{path}: neither registers a model {attribute!r} nor has a module, or a function that returns one, of "
             "that name"
         )
-    return ModelCard(attribute, found, display=attribute)
+    # A module that is built already says nothing of where that was done.
+    is_definition = inspect.isroutine(found) or inspect.isclass(found)
+    return ModelCard(attribute, found if is_definition else f"{module.__name__}:{attribute}", display=attribute)
 
 
 def read_card(path: Path) -> ModelCard:
@@ -283,8 +287,9 @@ def _run_once(path: Path) -> tuple[types.ModuleType, list[str]]:
         spec.loader.exec_module(module)
     except HahbenchError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CatalogError(f"{path}: running it raised {type(error).__name__}: {error}") from error
+    check_one_module_of_a_name()
     return module, [name for name in registry if name not in before]
 
 
@@ -297,6 +302,28 @@ def _import_from(folder: Path) -> None:
     if path not in sys.path:
         sys.path.insert(0, path)
         _imported_from.append(path)
+
+
+def check_one_module_of_a_name() -> None:
+    """Python keeps one module of a name: of two folders in use, files of one would run what lies in the other.
+
+    Raises:
+        CatalogError: a module of a folder in use was imported, and another folder in use has one of the same name.
+    """
+    if len(_imported_from) < 2:
+        return
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        folder = Path(file).resolve().parent if file else None
+        if "." in name or folder is None or {str(folder), str(folder.parent)}.isdisjoint(_imported_from):
+            continue
+        found = [PathFinder.find_spec(name, [path]) for path in _imported_from]
+        origins = sorted({str(Path(spec.origin).resolve()) for spec in found if spec is not None and spec.origin})
+        if len(origins) > 1:
+            raise CatalogError(
+                f"two modules are named {name!r}: {' and '.join(origins)}; in one run there can be only one: "
+                "rename one, or run their models apart, into one store"
+            )
 
 
 def is_importable_from(folder: Path, module: str) -> bool:

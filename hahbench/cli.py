@@ -431,11 +431,12 @@ def train_model(
     from hahbench.data import load_images
     from hahbench.device import choose_device
     from hahbench.progress import TrainingProgress
-    from hahbench.training.trainer import train
+    from hahbench.training.trainer import check_trainable, train
 
     card = read_card(Path(model)) if model.endswith(".toml") else find_model(model)
     if width is not None:
         card = dataclasses.replace(card, params={**card.params, "width": width})
+    check_trainable(card, out)
     torch_device = choose_device(device)
     with TrainingProgress() as progress:
         trained = train(

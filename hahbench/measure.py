@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -148,19 +149,31 @@ def full_float32() -> Iterator[None]:
     Attacks need it too: on the boundary, which is where they stop, TF32 and float32 disagree.
     """
     backends: Any = torch.backends
-    name: str
-    off: str | bool
-    if hasattr(backends.cudnn, "conv"):  # torch 2.9, where allow_tf32 is deprecated
-        name, off = "fp32_precision", "ieee"
-        owners = [backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul, backends.mkldnn.matmul]
+    off: list[tuple[_Switch, str | bool]] = [(_switch(backends.cudnn, "allow_tf32"), False)]
+    if hasattr(backends.cudnn, "conv"):
+        # From torch 2.9 on there are older and newer switches, and operators raise where the two contradict each other.
+        off.append(((torch.get_float32_matmul_precision, torch.set_float32_matmul_precision), "highest"))
+        owners = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul, backends.mkldnn.matmul)
+        off += [(_switch(owner, "fp32_precision"), "ieee") for owner in owners]
     else:
-        name, off = "allow_tf32", False
-        owners = [backends.cudnn, backends.cuda.matmul]
-    before = [getattr(owner, name) for owner in owners]
+        off.append((_switch(backends.cuda.matmul, "allow_tf32"), False))
+    before: list[tuple[_Switch, Any]] = []
+    for switch, _ in off:
+        # An older one that the newer contradict cannot be read.
+        with contextlib.suppress(RuntimeError):
+            before.append((switch, switch[0]()))
     try:
-        for owner in owners:
-            setattr(owner, name, off)
+        for (_, turn), value in off:
+            turn(value)
         yield
     finally:
-        for owner, value in zip(owners, before, strict=True):
-            setattr(owner, name, value)
+        for (_, turn), value in before:
+            turn(value)
+
+
+_Switch: TypeAlias = tuple[Callable[[], Any], Callable[[Any], None]]
+"""What reads and what sets it."""
+
+
+def _switch(owner: object, name: str) -> _Switch:
+    return functools.partial(getattr, owner, name), functools.partial(setattr, owner, name)

@@ -291,9 +291,9 @@ def plan(
         # Batches shrink to one image before an attack ends.
         check_classifier(model, some[:1], len(images.classes), card.name)
         probes = images.first(min(len(images), PROBED)).to(device)
-        for sign in broken_conventions(model, probes.images, probes.labels):
-            warnings.warn(f"model {card.name!r} {sign}", stacklevel=2)
         with measure.full_float32():
+            for sign in broken_conventions(model, probes.images, probes.labels):
+                warnings.warn(f"model {card.name!r} {sign}", stacklevel=2)
             ready.append((card, identity, model, prepare(model, some)))
     twins = _twins([(card, identity, model) for card, identity, model, _ in ready], images, device)
     jobs: dict[str, Job] = {}
@@ -437,7 +437,10 @@ def _verdict(job: Job, samples: Samples, outcomes: pd.DataFrame, models: Mapping
         return ""
     others = {name: model for name, model in models.items() if name != cell.model}
     try:
-        reasons = diagnose(job.model, samples, outcomes, norm=ball[0], epsilon=ball[1], seed=cell.seed, others=others)
+        with measure.full_float32():
+            reasons = diagnose(
+                job.model, samples, outcomes, norm=ball[0], epsilon=ball[1], seed=cell.seed, others=others
+            )
     except Exception as error:
         # What the attack found must not be lost over a probe.
         reasons = [f"the diagnostics raised {type(error).__name__}: {error}"]

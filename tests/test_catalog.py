@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hahbench import catalog
-from hahbench.errors import CatalogError, UnknownNameError
+from hahbench.errors import CatalogError, HahbenchError, UnknownNameError
 from hahbench.models.load import build_model, model_digest
 from hahbench.registry import import_attribute
 
@@ -207,8 +208,32 @@ def test_a_python_file_may_import_what_lies_beside_it(tmp_path: Path) -> None:
     [
         ("1 / 0", "running it raised ZeroDivisionError: division by zero"),
         ("def net(:", "running it raised SyntaxError"),
+        ("import sys\nsys.exit()", "running it raised SystemExit"),
     ],
 )
 def test_a_python_file_that_fails_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(CatalogError, match=message):
         catalog.resolve_models(str(write(tmp_path / "broken.py", text)), "shapes")
+
+
+@pytest.mark.parametrize("kind", ["card", "Python file"])
+def test_two_modules_of_one_name_are_not_taken_for_each_other(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python imports the first of a name only, and so would build both models from one file."""
+    monkeypatch.setattr(catalog, "_imported_from", [])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    arguments = []
+    for folder, bias in (("one", True), ("other", False)):
+        (tmp_path / folder).mkdir()
+        text = f"import torch\ndef net(): return torch.nn.Linear(3, 2, bias={bias})\n"
+        write(tmp_path / folder / f"{kind[0]}_network.py", text)
+        card = write(tmp_path / folder / f"{folder}.toml", f'loader = "{kind[0]}_network:net"\n')
+        file = write(tmp_path / folder / f"{folder}.py", f"from {kind[0]}_network import net\n")
+        arguments.append(str(card) if kind == "card" else f"{file}:net")
+
+    def built() -> list[Any]:
+        return [build_model(card) for argument in arguments for card in catalog.resolve_models(argument, "shapes")]
+
+    with pytest.raises(HahbenchError, match=r"two modules are named '._network': .*/one/.* and .*/other/.*; in one"):
+        built()

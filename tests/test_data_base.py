@@ -54,6 +54,16 @@ def test_digest_ignores_names_and_memory_layout(image_set: ImageSet) -> None:
     ("images", "labels", "message"),
     [
         (
+            torch.zeros(2, 1, 2, 2, dtype=torch.uint8, device="meta"),
+            torch.zeros(2, dtype=torch.int64),
+            r"images must be a uint8 .* on the CPU, not uint8 of shape \(2, 1, 2, 2\) on meta$",
+        ),
+        (
+            torch.zeros(2, 1, 2, 2, dtype=torch.uint8),
+            torch.zeros(2, dtype=torch.int64, device="meta"),
+            r"labels must be an int64 .* on the CPU, not int64 of shape \(2,\) on meta$",
+        ),
+        (
             torch.zeros(2, 1, 2, 2),
             torch.zeros(2, dtype=torch.int64),
             r"images must be a uint8 .*, not float32 of shape",
@@ -63,7 +73,11 @@ def test_digest_ignores_names_and_memory_layout(image_set: ImageSet) -> None:
         (torch.zeros(2, 1, 0, 2, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), r"not uint8 of shape \(2, "),
         (np.zeros((2, 1, 2, 2), np.uint8), torch.zeros(2, dtype=torch.int64), "images must be a .*, not a ndarray$"),
         (torch.zeros(2, 1, 2, 2, dtype=torch.uint8), [0, 1], r"labels must be an int64 tensor .*, not a list$"),
-        (torch.zeros(2, 1, 2, 2, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64), r"of shape \(2,\), not int64"),
+        (
+            torch.zeros(2, 1, 2, 2, dtype=torch.uint8),
+            torch.zeros(3, dtype=torch.int64),
+            r"\(2,\) on the CPU, not int64",
+        ),
         (torch.zeros(2, 1, 2, 2, dtype=torch.uint8), torch.zeros(2), r"labels must be an int64 .*, not float32"),
         (torch.zeros(2, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 2]), r"labels must lie in 0\.\.1, not 0\.\.2"),
         (torch.zeros(2, 1, 2, 2, dtype=torch.uint8), torch.tensor([-1, 0]), r"labels must lie in 0\.\.1, not -1\.\.0"),

@@ -133,6 +133,20 @@ class TestParquet:
         with pytest.raises(DataError, match=rf"lacks the shard 0000{missing}-of-00003 beside train-0000"):
             load("train", tmp_path)
 
+    @pytest.mark.parametrize(
+        ("names", "message"),
+        [
+            (["00000-of-00001", "00000-of-00001-a1b2c3d4"], "holds the shard 00000-of-00001 twice: test-00000"),
+            (["00000-of-00001", "noisy"], "holds test-noisy.parquet, which is no numbered shard, beside others"),
+            (["00000-of-00001", "00000-of-00002", "00001-of-00002"], "holds shards of 00001 and of 00002"),
+        ],
+    )
+    def test_files_that_are_no_one_split_are_not_mixed(self, tmp_path: Path, names: list[str], message: str) -> None:
+        for name in names:
+            write_parquet(tmp_path / f"test-{name}.parquet", [encoded(random_pixels(1)[0])], [0])
+        with pytest.raises(DataError, match=message):
+            load("test", tmp_path)
+
 
 class TestClassFolders:
     def test_splits_are_folders_and_classes_come_in_turn(self, tmp_path: Path) -> None:

@@ -188,20 +188,31 @@ def tf32_precisions() -> list[object]:
     return [backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32]
 
 
-def test_tf32_is_off_while_a_prediction_is_made_and_as_it_was_after() -> None:
+@pytest.mark.parametrize("older_switch", [None, "high", "highest"])
+def test_tf32_is_off_while_a_prediction_is_made_and_as_it_was_after(older_switch: str | None) -> None:
     seen: list[object] = []
 
     class Asks(Brightness):
         def forward(self, images: Tensor) -> Tensor:
             seen.extend(tf32_precisions())
-            return super().forward(images)
+            # Both raise where older and newer switches contradict each other; cuBLAS asks the first.
+            torch._C._get_cublas_allow_tf32()
+            with torch.backends.cudnn.flags(enabled=False):
+                return super().forward(images)
 
-    before = tf32_precisions()
-    judged(dark(), dark().images, model=Asks())
+    usual = torch.get_float32_matmul_precision()
+    try:
+        if older_switch is not None:
+            torch.set_float32_matmul_precision(older_switch)
+        before = tf32_precisions()
+        judged(dark(), dark().images, model=Asks())
+        assert tf32_precisions() == before
+        assert torch.get_float32_matmul_precision() == (older_switch or usual)
+    finally:
+        torch.set_float32_matmul_precision(usual)
     assert before[0] in ("tf32", True)
     assert set(seen) <= {"ieee", False}
     assert len(seen) == 4
-    assert tf32_precisions() == before
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -77,6 +78,27 @@ def test_what_float16_cannot_hold_is_stored_as_it_is(tmp_path: Path) -> None:
     assert stored["running_var"].dtype == torch.float32
     assert stored["running_mean"].dtype == stored["weight"].dtype == torch.float16
     torch.testing.assert_close(load_model(card).state_dict(), norm.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("values", "narrow"),
+    [
+        ([0.1, 1.0, 1e-8], True),
+        ([1e-8], False),
+        ([1e-6, 2e-6], False),
+        ([*range(4096)], False),
+        ([*range(2048)], True),
+        ([float("nan")], False),
+        ([], True),
+    ],
+)
+def test_float16_is_for_what_it_hardly_rounds(tmp_path: Path, values: list[float], narrow: bool) -> None:
+    """Tiny values, as an epsilon or the scale of a layer, would become zero; counts would become others."""
+    model = nn.Module()
+    model.register_buffer("values", torch.tensor(values, dtype=torch.float32))
+    save_weights(model, tmp_path / "values.safetensors", half=True)
+    stored = safetensors.torch.load_file(tmp_path / "values.safetensors")["values"]
+    assert stored.dtype == (torch.float16 if narrow else torch.float32)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth"])
@@ -241,6 +263,56 @@ def test_the_digest_follows_what_is_outside_the_state_dict(first: nn.Module, sec
     models = nn.Sequential(first, nn.ReLU()), nn.Sequential(second, nn.ReLU())
     assert models[0].state_dict() == models[1].state_dict() == {}
     assert model_digest(SEQUENTIAL, models[0]) != model_digest(SEQUENTIAL, models[1])
+
+
+class Settings:
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+
+def scaling(factor: float) -> Callable[[Tensor], Tensor]:
+    return lambda images: images * factor
+
+
+class Holding(nn.Module):
+    """Keeps what it is given as a plain attribute."""
+
+    def __init__(self, value: object) -> None:
+        super().__init__()
+        self.value = value
+
+
+@pytest.mark.parametrize(
+    ("make", "other"),
+    [
+        (lambda: 0.5, lambda: 0.6),
+        (lambda: {"shift": [0.5]}, lambda: {"shift": [0.6]}),
+        (lambda: {"a", "b"}, lambda: {"a", "c"}),
+        (lambda: torch.tanh, lambda: torch.relu),
+        (lambda: scaling(0.5), lambda: scaling(0.6)),
+        (lambda: lambda images: images + 1, lambda: lambda images: images + 2),
+        (lambda: Settings(0.5), lambda: Settings(0.6)),
+        (lambda: [nn.LeakyReLU(0.5)], lambda: [nn.LeakyReLU(0.6)]),
+        (lambda: [Scaled(0.5)], lambda: [Scaled(0.6)]),
+        (lambda: np.array([0.5]), lambda: np.array([0.6])),
+        (lambda: torch.tensor(0.5, dtype=torch.bfloat16), lambda: torch.tensor(0.75, dtype=torch.bfloat16)),
+        (lambda: nn.MultiheadAttention(8, 2), lambda: nn.MultiheadAttention(8, 4)),
+    ],
+)
+def test_the_digest_follows_attributes(make: Callable[[], object], other: Callable[[], object]) -> None:
+    """They may come from a file of settings, which leaves weights, code and repr as they are."""
+    torch.manual_seed(0)
+    first = model_digest(SEQUENTIAL, Holding(make()))
+    torch.manual_seed(0)
+    assert model_digest(SEQUENTIAL, Holding(make())) == first
+    torch.manual_seed(0)
+    assert model_digest(SEQUENTIAL, Holding(other())) != first
+
+
+def test_the_digest_ends_where_attributes_hold_each_other() -> None:
+    model = Holding(Settings(0.5))
+    model.value.model = model  # type: ignore[attr-defined]
+    assert len(model_digest(SEQUENTIAL, model)) == 64
 
 
 class Applied(nn.Module):

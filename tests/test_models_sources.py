@@ -20,7 +20,7 @@ from hahbench.catalog import find_model, models, resolve_models
 from hahbench.data import load_images
 from hahbench.errors import HahbenchError, ModelError
 from hahbench.models.conventions import PROBED, broken_conventions
-from hahbench.models.load import check_classifier, load_model, model_digest
+from hahbench.models.load import build_model, check_classifier, load_model, model_digest
 from hahbench.models.sources import Normalized
 from hahbench.spec import ModelCard
 
@@ -54,6 +54,16 @@ def test_random_weights_are_the_same_each_time_so_that_a_run_can_be_resumed() ->
     first = model_digest(card, load_model(card))
     torch.manual_seed(1)
     assert model_digest(card, load_model(card)) == first
+
+
+def test_who_draws_random_weights_decides_on_their_seed() -> None:
+    """As training does."""
+    first, second = (
+        build_model(card_of("torchvision:squeezenet1_1")).state_dict()["features.0.weight"]
+        for seed in (1, 2)
+        if torch.manual_seed(seed)
+    )
+    assert not torch.equal(first, second)
 
 
 def test_a_card_gives_an_architecture_weights_of_ones_own(tmp_path: Path) -> None:
@@ -145,6 +155,13 @@ def save_torchscript(model: nn.Module, path: Path) -> Path:
     return path
 
 
+def save_traced(model: nn.Module, path: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(model, IMAGES).save(str(path))  # type: ignore[no-untyped-call]
+    return path
+
+
 def save_exported(model: nn.Module, path: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -164,6 +181,30 @@ def test_a_program_in_a_file_is_a_model(name: str, save: Callable[[nn.Module, Pa
     assert (card.name, loaded.training) == ("net", False)
     for images in (IMAGES, IMAGES[:1]):
         torch.testing.assert_close(loaded(images), model(images))
+
+
+class Constants(nn.Module):
+    """Holds a tensor that is neither a parameter nor a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network, self.mean = network(), torch.full((3, 1, 1), 0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(images - self.mean)
+        return logits
+
+
+@pytest.mark.parametrize(("name", "save"), [("net.pt", save_traced), ("net.pt2", save_exported)])
+def test_a_program_goes_to_another_device_with_all_it_holds(
+    name: str, save: Callable[[nn.Module, Path], Path], tmp_path: Path
+) -> None:
+    """The device ``meta`` stands for a GPU: tensors on both in one operation raise, too."""
+    if name.endswith("2"):
+        pytest.importorskip("torch.export.passes")
+    loaded = load_model(card_of(save(Constants(), tmp_path / name)), classes=10).to("meta")
+    assert loaded(IMAGES.to("meta")).device.type == "meta"
+    assert not loaded.training
 
 
 def test_the_digest_of_a_program_follows_its_content_and_not_its_place(tmp_path: Path) -> None:
@@ -243,6 +284,23 @@ def test_a_function_a_class_or_a_module_of_a_python_file_is_a_model(attribute: s
     assert card.name == attribute
     assert card.argument == f"{python_file}:{attribute}"
     assert model(IMAGES).shape == (3, 10)
+
+
+def test_a_module_that_is_built_already_goes_by_the_code_that_built_it(tmp_path: Path) -> None:
+    text = """
+import torch
+built = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10).requires_grad_(False))
+built[1].weight.fill_(0.5)
+built[1].bias.zero_()
+built.register_forward_hook(lambda module, inputs, logits: logits HOOK)
+"""
+    digests = []
+    for folder, hook in (("first", "* 2"), ("again", "* 2"), ("other", "* 3")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(text.replace("HOOK", hook))
+        card = card_of(f"{tmp_path / folder / 'mine.py'}:built")
+        digests.append(model_digest(card, load_model(card, classes=10)))
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_a_registered_model_is_found_by_its_name_and_by_its_functions(python_file: Path) -> None:

@@ -27,8 +27,8 @@ class ImageSet:
         split: ``train`` or ``test``.
         source: where the images come from, such as ``class folders``.
         classes: the names of the classes, in the order of the labels.
-        images: (N, C, H, W) uint8, not to be modified in place.
-        labels: (N,) int64 in [0, len(classes)), not to be modified in place.
+        images: (N, C, H, W) uint8 on the CPU, not to be modified in place.
+        labels: (N,) int64 in [0, len(classes)) on the CPU, not to be modified in place.
 
     Raises:
         DataError: the images or labels are not as said above.
@@ -44,10 +44,13 @@ class ImageSet:
     def __post_init__(self) -> None:
         where = f"data set {self.name!r} ({self.split})"
         if not _is(self.images, torch.uint8) or self.images.ndim != 4 or not self.images.numel():
-            raise DataError(f"{where}: images must be a uint8 tensor of shape (N, C, H, W), not {_kind(self.images)}")
+            raise DataError(
+                f"{where}: images must be a uint8 tensor of shape (N, C, H, W) on the CPU, not {_kind(self.images)}"
+            )
         if not _is(self.labels, torch.int64) or self.labels.shape != self.images.shape[:1]:
             raise DataError(
-                f"{where}: labels must be an int64 tensor of shape ({len(self.images)},), not {_kind(self.labels)}"
+                f"{where}: labels must be an int64 tensor of shape ({len(self.images)},) on the CPU, "
+                f"not {_kind(self.labels)}"
             )
         low, high = int(self.labels.min()), int(self.labels.max())
         if low < 0 or high >= len(self.classes):
@@ -89,10 +92,11 @@ DatasetLoader: TypeAlias = Callable[[Split, Path | None], ImageSet]
 
 
 def _is(tensor: object, dtype: torch.dtype) -> bool:
-    return isinstance(tensor, Tensor) and tensor.dtype == dtype
+    return isinstance(tensor, Tensor) and tensor.dtype == dtype and tensor.device.type == "cpu"
 
 
 def _kind(tensor: object) -> str:
     if not isinstance(tensor, Tensor):
         return f"a {type(tensor).__name__}"
-    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
+    where = "" if tensor.device.type == "cpu" else f" on {tensor.device}"
+    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}{where}"

@@ -97,8 +97,21 @@ class _EncodedImage(NamedTuple):
 
 
 def _check_complete(shards: Sequence[Path]) -> None:
-    numbers = {found[0] for shard in shards if (found := re.search(r"\d+-of-\d+", shard.name))}
-    for total in sorted({number.partition("-of-")[2] for number in numbers}):
+    numbers: dict[str, Path] = {}
+    for shard in shards:
+        found = re.search(r"\d+-of-\d+", shard.name)
+        if found is None and len(shards) > 1:
+            raise DataError(
+                f"CIFAR-10: {shards[0].parent} holds {shard.name}, which is no numbered shard, beside others"
+            )
+        if found is not None and (other := numbers.setdefault(found[0], shard)) is not shard:
+            raise DataError(
+                f"CIFAR-10: {shards[0].parent} holds the shard {found[0]} twice: {other.name}, {shard.name}"
+            )
+    totals = {number.partition("-of-")[2] for number in numbers}
+    if len(totals) > 1:
+        raise DataError(f"CIFAR-10: {shards[0].parent} holds shards of {' and of '.join(sorted(totals))}")
+    for total in totals:
         for i in range(int(total)):
             number = f"{i:0{len(total)}}-of-{total}"
             if number not in numbers:

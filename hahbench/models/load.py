@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import io
 import pickle
-import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from hahbench.atomic import replacing
+from hahbench.catalog import check_one_module_of_a_name
 from hahbench.errors import HahbenchError, ModelError
+from hahbench.models.attributes import attributes, tensor_bytes, without_addresses
 from hahbench.models.source_code import source_code
 from hahbench.models.vgg import VGG
 from hahbench.registry import import_attribute, one_line
@@ -54,9 +56,10 @@ def build_model(card: ModelCard, classes: int | None = None) -> nn.Module:
                 # Before the loader runs what the file holds.
                 _read_checked(card.weights, card.sha256, f"weights {card.weights}")
         model = loader(**params)
+        check_one_module_of_a_name()
     except HahbenchError as error:
         raise ModelError(f"model {card.name!r}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(f"{where} raised {one_line(error)}") from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"{where} returned {type(model).__name__}; allowed: a torch.nn.Module")
@@ -67,7 +70,8 @@ def load_model(card: ModelCard, classes: int | None = None) -> nn.Module:
     """The card's model with its weights, on the CPU, in evaluation mode.
 
     Weights are read from a ``.safetensors`` file, or from the state dict in a ``.pt`` or ``.pth`` file, of which only
-    tensors are unpickled. They are cast to the types of the module's own tensors.
+    tensors are unpickled. They are cast to the types of the module's own tensors. Those that neither a file nor the
+    loader gives are drawn with seed 0, so that what was measured on them can be found again.
 
     Args:
         card: of the model.
@@ -77,7 +81,9 @@ def load_model(card: ModelCard, classes: int | None = None) -> nn.Module:
         ModelError: the model cannot be built, or the file is missing, damaged, another than the one whose SHA-256 the
             card gives, or does not fit the module.
     """
-    model = build_model(card, classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build_model(card, classes)
     if card.weights is not None and not _takes(_loader(card), "weights_file"):
         where = f"model {card.name!r}: weights {card.weights}"
         tensors = _read_weights(card.weights, card.sha256, where)
@@ -101,7 +107,8 @@ def save_weights(model: nn.Module, path: Path, *, half: bool = False) -> str:
     Args:
         model: the model.
         path: of the file; its folder is made when it is missing.
-        half: store floating-point tensors as float16, those aside that hold values beyond its range.
+        half: store floating-point tensors as float16, those aside that it would round by more than 2**-11 of their
+            largest value, as those with values beyond its range, or of whole numbers that it would change.
 
     Returns:
         The SHA-256 of the file, 64 hexadecimal digits.
@@ -117,9 +124,7 @@ def save_weights(model: nn.Module, path: Path, *, half: bool = False) -> str:
         # Tensors that share memory may not be stored together, hence the copy.
         stored = tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         if half and stored.is_floating_point():
-            narrow = stored.half()
-            if torch.equal(narrow.isfinite(), stored.isfinite()):
-                stored = narrow
+            stored = _halved(stored)
         tensors[name] = stored
     content = safetensors.torch.save(tensors)
     with replacing(path) as temporary:
@@ -127,12 +132,24 @@ def save_weights(model: nn.Module, path: Path, *, half: bool = False) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def _halved(tensor: Tensor) -> Tensor:
+    narrow = tensor.half()
+    rounded = narrow != tensor
+    if not rounded.any():
+        return narrow
+    error = (narrow - tensor)[rounded].abs().max()
+    largest = tensor[tensor.isfinite()].abs().max() if tensor.isfinite().any() else error
+    are_whole = torch.equal(tensor, tensor.round())
+    return narrow if not are_whole and error <= 2**-11 * largest else tensor
+
+
 def model_digest(card: ModelCard, model: nn.Module) -> str:
     """Digest, 64 hexadecimal digits, of what decides the model's outputs: tensors, loader, params, settings and code.
 
     The tensors are all parameters and buffers, those outside the state dict too, and attributes; the settings are what
-    the model's repr shows, such as the slope of a leaky ReLU. The code is that of the files which define the loader and
-    the classes of the model's modules, and of the user's files that those import; see ``source_code``. The card's name,
+    the model's repr shows, such as the slope of a leaky ReLU, and its other attributes. The code is that of the files
+    which define the loader and the classes of the model's modules, and of the user's files that those import; see
+    ``source_code``. The card's name,
     display name and recipe do not count either. Another version of Python or torch may give another digest.
 
     Raises:
@@ -148,10 +165,17 @@ def model_digest(card: ModelCard, model: nn.Module) -> str:
     ]
     for name, tensor in sorted(named, key=lambda item: item[0]):
         tensors.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        tensors.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    settings = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(model))
+        tensors.update(tensor_bytes(tensor))
+    settings: object = without_addresses(repr(model))
+    if not isinstance(model, VGG):
+        # The attributes of hahbench's own follow from the card's params and the code.
+        settings = [settings, attributes(model)]
     # The loader goes first: of two files with the same module name, it alone still knows its own.
-    code = source_code([_loader(card), *(cls for module in model.modules() for cls in type(module).__mro__)])
+    definitions = [_loader(card), *(cls for module in model.modules() for cls in type(module).__mro__)]
+    if isinstance(card.loader, str):
+        # A module that is built already, which a loader may be, does not know where that was done.
+        definitions.insert(0, sys.modules[card.loader.partition(":")[0]])
+    code = source_code(definitions)
     # Without the name of the loader's module, which for a user's file holds its path.
     loader = loader_name(card).partition(":")[2]
     return digest(tensors.hexdigest(), loader, dict(card.params), settings, code)

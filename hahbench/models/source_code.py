@@ -6,6 +6,7 @@ import ast
 import inspect
 import sys
 import sysconfig
+import types
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -17,7 +18,7 @@ _INSTALLED = ("site-packages", "dist-packages")
 
 
 def source_code(definitions: Iterable[Any]) -> list[str]:
-    """The code of the files that hold these functions and classes, and of the files of the user that those import.
+    """The code of the files of these functions, classes and modules, and of the files of the user that those import.
 
     Files of torch, torchvision and the standard library are left out. Comments, docstrings and layout do not count.
     What has no file stands for itself, by its name.
@@ -25,7 +26,8 @@ def source_code(definitions: Iterable[Any]) -> list[str]:
     codes: dict[str, str] = {}
     imported: dict[Path, str] = {}
     for definition in definitions:
-        module = str(getattr(definition, "__module__", ""))
+        is_module = isinstance(definition, types.ModuleType)
+        module = str(getattr(definition, "__name__" if is_module else "__module__", ""))
         package = module.partition(".")[0]
         if package in ("torch", "torchvision") or package in sys.stdlib_module_names or module in codes:
             continue

@@ -9,9 +9,9 @@ import io
 import sys
 import types
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -51,14 +51,40 @@ class Program(nn.Module):
     """A model that a file holds whole, its code too.
 
     Args:
-        program: the model.
-        sha256: of the file, which stands for the code.
+        content: of a TorchScript or ``torch.export`` file.
+        exported: whether it is the latter.
     """
 
-    def __init__(self, program: nn.Module, sha256: str) -> None:
+    def __init__(self, content: bytes, exported: bool) -> None:
         super().__init__()
-        self.program = program
-        self.sha256 = sha256
+        self._content = content
+        self._exported = exported
+        self._device = torch.device("cpu")
+        self.program = self._loaded()
+        self.sha256 = hashlib.sha256(content).hexdigest()
+
+    def _loaded(self) -> nn.Module:
+        file = io.BytesIO(self._content)
+        with _deprecations_of_others():
+            if not self._exported:
+                script: nn.Module = torch.jit.load(file, map_location=self._device)  # type: ignore[no-untyped-call]
+                return script
+            program = torch.export.load(file)
+            if self._device.type != "cpu":
+                from torch.export.passes import move_to_device_pass
+
+                program = move_to_device_pass(program, self._device)
+            return program.module()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Load the program again for another device: its constants would stay where they are."""
+        device = fn(torch.empty(0)).device
+        if device != self._device:
+            self._device = device
+            self.program = self._loaded()
+            self.train(self.training)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.program(images)
@@ -113,8 +139,7 @@ def from_torchvision(name: str, num_classes: int = _CLASSES, **params: Any) -> n
     Args:
         name: such as ``resnet18``.
         num_classes: the number of logits.
-        params: what else torchvision's function takes, such as ``weights = "DEFAULT"``; without, weights are random,
-            drawn with seed 0.
+        params: what else torchvision's function takes, such as ``weights = "DEFAULT"``; without, weights are random.
 
     Raises:
         ModelError: torchvision has no such classifier, or its weights are of another number of classes.
@@ -128,7 +153,7 @@ def from_torchvision(name: str, num_classes: int = _CLASSES, **params: Any) -> n
     weights = there_are.get(str(params.get("weights")).rpartition(".")[2])
     if weights is not None:
         _check_pretrained(name, len(weights.meta["categories"]), num_classes)
-    with _drawn_with_seed_0(), _deprecations_of_others(), contextlib.redirect_stdout(sys.stderr):
+    with _deprecations_of_others(), contextlib.redirect_stdout(sys.stderr):
         model: nn.Module = torchvision.models.get_model(name, num_classes=num_classes, **params)
     if weights is None:
         return model
@@ -142,8 +167,7 @@ def from_timm(name: str, num_classes: int = _CLASSES, **params: Any) -> nn.Modul
     Args:
         name: such as ``resnet18`` or ``resnet18.a1_in1k``.
         num_classes: the number of logits.
-        params: what else ``timm.create_model`` takes, such as ``pretrained = true``; without, weights are random, drawn
-            with seed 0.
+        params: what else ``timm.create_model`` takes, such as ``pretrained = true``; without, weights are random.
 
     Raises:
         ModelError: timm is not installed, has no such model, or weights of another number of classes.
@@ -154,7 +178,7 @@ def from_timm(name: str, num_classes: int = _CLASSES, **params: Any) -> nn.Modul
     # timm would draw the last layer at random.
     if params.get("pretrained") and (known := timm.get_pretrained_cfg(name)) and known.num_classes:
         _check_pretrained(name, known.num_classes, num_classes)
-    with _drawn_with_seed_0(), _deprecations_of_others(), contextlib.redirect_stdout(sys.stderr):
+    with _deprecations_of_others(), contextlib.redirect_stdout(sys.stderr):
         model: nn.Module = timm.create_model(name, num_classes=num_classes, **params)
     if not params.get("pretrained"):
         return model
@@ -184,11 +208,7 @@ def from_file(weights_file: Path | None) -> nn.Module:
     except OSError as error:
         raise ModelError(f"{file}: cannot be read: {error.strerror}") from error
     try:
-        with _deprecations_of_others():
-            if file.suffix == ".pt2":
-                program: nn.Module = torch.export.load(io.BytesIO(content)).module()
-            else:
-                program = torch.jit.load(io.BytesIO(content), map_location="cpu")  # type: ignore[no-untyped-call]
+        return Program(content, exported=file.suffix == ".pt2")
     except Exception as error:
         # What the parsers raise on another file is not documented.
         kind = "torch.export" if file.suffix == ".pt2" else "TorchScript"
@@ -196,7 +216,6 @@ def from_file(weights_file: Path | None) -> nn.Module:
             f"{file}: holds no {kind} program; weights alone are named in a card, as weights = {file.name!r}, beside "
             f"a loader or a base ({one_line(error)})"
         ) from error
-    return Program(program, hashlib.sha256(content).hexdigest())
 
 
 def _import_timm() -> types.ModuleType:
@@ -207,14 +226,6 @@ def _import_timm() -> types.ModuleType:
         if error.name != "timm":
             raise
         raise ModelError("timm is not installed; pip install timm does that") from None
-
-
-@contextlib.contextmanager
-def _drawn_with_seed_0() -> Iterator[None]:
-    """Random weights that are the same each time, so that what was measured on them can be found again."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
 
 
 @contextlib.contextmanager

@@ -70,6 +70,7 @@ def train(
             checkpoint of another training; no card file can name the loader or hold the params; the loss is not finite;
             or the model or the optimiser raises.
     """
+    check_trainable(card, out)
     recipe = Recipe.from_card(card)
     if epochs is not None:
         if epochs < 1:
@@ -78,6 +79,21 @@ def train(
     if test.classes != dataset.classes or test.images.shape[1:] != dataset.images.shape[1:]:
         raise DataError(f"the test images of {test.name!r} differ in shape or classes from the training images")
     return _train(_Training(card, recipe, dataset, test, device), _Files(out, card.name), on_batch, on_epoch)
+
+
+def check_trainable(card: ModelCard, out: Path) -> None:
+    """Check what can be checked before the images are read, which may take a download.
+
+    Raises:
+        CatalogError: the card has no recipe, or a wrong one.
+        HahbenchError: ``out`` holds the trained model already.
+    """
+    Recipe.from_card(card)
+    files = _Files(out, card.name)
+    if files.card.exists() and not files.checkpoint.exists():
+        if Path(card.argument).resolve() == files.card.resolve():
+            raise HahbenchError(f"{files.card} is the card that is trained; choose another --out than its folder")
+        raise HahbenchError(f"{files.card} holds this model already; choose another --out, or delete it to train again")
 
 
 class _Files:
@@ -207,10 +223,6 @@ def _train(
     checkpoint = Checkpoint.load(files.checkpoint, training.identity)
     if checkpoint is not None:
         training.resume(checkpoint)
-    elif files.card.exists():
-        if Path(card.argument).resolve() == files.card.resolve():
-            raise HahbenchError(f"{files.card} is the card that is trained; choose another --out than its folder")
-        raise HahbenchError(f"{files.card} holds this model already; choose another --out, or delete it to train again")
     else:
         # What cannot be written is better known now than after hours.
         card_toml(trained)

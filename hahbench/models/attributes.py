@@ -1,0 +1,99 @@
+"""What a model keeps beside its parameters and buffers: the numbers, switches and functions that are its attributes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import types
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
+def without_addresses(text: str) -> str:
+    """A repr without where in memory its objects lie, which changes from process to process."""
+    return _ADDRESS.sub("", text)
+
+
+def tensor_bytes(tensor: Tensor) -> bytes:
+    """The values of a tensor of any type."""
+    content: bytes = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return content
+
+
+def attributes(model: nn.Module) -> list[list[object]]:
+    """Each attribute of a model and of its modules, by its dotted name, in a form that is the same in every process.
+
+    Parameters, buffers, registered modules, and what a compiled or traced program keeps for itself are left out.
+    Functions count by their name and their compiled code, objects by their repr, or by their attributes where their
+    class defines no repr.
+    """
+    return _attributes(model, ())
+
+
+def _attributes(model: nn.Module, inside: tuple[int, ...]) -> list[list[object]]:
+    return [
+        [f"{path}.{name}", _described(value, (*inside, id(model), id(module)))]
+        for path, module in model.named_modules()
+        if not _is_of_torch(module) or type(module).__module__.startswith("torch.nn.")
+        for name, value in sorted(vars(module).items())
+        if name not in _OF_EVERY_MODULE
+    ]
+
+
+def _is_of_torch(value: object) -> bool:
+    return type(value).__module__.partition(".")[0] == "torch"
+
+
+def _described(value: Any, inside: tuple[int, ...]) -> object:
+    """In terms of lists and strings; ``inside`` are the identities of the objects that hold this one."""
+    if id(value) in inside:
+        return "itself"
+    inside = (*inside, id(value))
+    if isinstance(value, Tensor):
+        return [str(value.dtype), list(value.shape), hashlib.sha256(tensor_bytes(value)).hexdigest()]
+    if isinstance(value, nn.Module):
+        # One in a plain list, say, which the model does not register.
+        tensors = dict([*value.named_parameters(), *value.named_buffers()])
+        return [without_addresses(repr(value)), _described(tensors, inside), _attributes(value, inside)]
+    if isinstance(value, bytes):
+        return hashlib.sha256(value).hexdigest()
+    if isinstance(value, np.ndarray):
+        return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
+    if isinstance(value, Mapping):
+        return [[_described(part, inside) for part in item] for item in value.items()]
+    if isinstance(value, list | tuple):
+        return [_described(part, inside) for part in value]
+    if isinstance(value, set | frozenset):
+        return sorted(str(_described(part, inside)) for part in value)
+    if isinstance(value, types.MethodType):
+        return _described(value.__func__, inside)
+    if isinstance(value, types.FunctionType):
+        around = [value.__defaults__, *_closure(value)]
+        return [value.__qualname__, _compiled(value.__code__), _described(around, inside)]
+    kind: Any = type(value)
+    if kind.__repr__ is object.__repr__ and hasattr(value, "__dict__") and not _is_of_torch(value):
+        return [kind.__qualname__, _described(vars(value), inside)]
+    return without_addresses(repr(value))
+
+
+def _compiled(code: types.CodeType) -> list[object]:
+    constants = [_compiled(part) if isinstance(part, types.CodeType) else repr(part) for part in code.co_consts]
+    return [code.co_code.hex(), list(code.co_names), constants]
+
+
+def _closure(function: types.FunctionType) -> list[object]:
+    """The values of the variables around it that the function uses."""
+    values: list[object] = []
+    for cell in function.__closure__ or ():
+        # One that has no value yet raises.
+        with contextlib.suppress(ValueError):
+            values.append(cell.cell_contents)
+    return values
