@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import traceback
 import warnings
 from math import inf
 from pathlib import Path
@@ -32,12 +33,18 @@ StoreFolder = Annotated[Path, typer.Option("--store", help="Folder of finished c
 
 
 def main() -> None:
-    """The console command: an error that the user can mend is one line and exit code 2."""
+    """The console command: an error that the user can mend is one line, any other has its traceback.
+
+    The exit code is 2 for both: 1, Python's own, is that of a regression.
+    """
     warnings.showwarning = _print_warning  # type: ignore[assignment]
     try:
         app()
     except HahbenchError as error:
         print("hahbench:", " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
+    except Exception:
+        traceback.print_exc()
         sys.exit(2)
 
 
@@ -255,11 +262,25 @@ def make_baseline(
 ) -> None:
     """Keep the outcomes of finished cells in a file to commit, for 'hahbench check'."""
     from hahbench.regress.baseline import baseline_of, write_baseline
+    from hahbench.regress.compare import cannot_get_worse
+    from hahbench.reports.display import score_title
     from hahbench.store import Store
 
     baseline = baseline_of(Store(store), model or (), attack or ())
     write_baseline(baseline, out)
     print(f"{out}: {len(baseline.cells)} cells of {len(baseline.models)} models, n = {baseline.data.n}")
+    cells = baseline.cells
+    mute = [
+        f"{cell.model} {score_title(cell.attack.name, cell.level, cell.metric)}"
+        for cell in cells
+        if cannot_get_worse(cell.outcomes, len(cells))
+    ]
+    if mute:
+        warnings.warn(
+            f"a check of all {len(cells)} cells can never call these worse, as too few samples are robust: "
+            f"{', '.join(mute)}; measure more samples, or leave out attacks",
+            stacklevel=1,
+        )
 
 
 @app.command("check")

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from hahbench.regress.compare import Comparison
     from hahbench.store import Store
 
-_ALPHA = 0.01
 _TOLERANCE = 0.01
 _STORE: pytest.StashKey[Store] = pytest.StashKey()
 
@@ -58,7 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """The baseline's cells."""
     path = parent.config.getoption("--hahbench-baseline")
-    if path is None or file_path != path.resolve():
+    if path is None or file_path.resolve() != path.resolve():
         return None
     return BaselineFile.from_parent(parent, path=file_path)
 
@@ -104,14 +103,16 @@ class CellItem(pytest.Item):
     def runtest(self) -> None:
         """Measure what the store does not hold, and compare."""
         from hahbench.regress.check import Quiet, measure_whole
-        from hahbench.regress.compare import compare
+        from hahbench.regress.compare import ALPHA, compare
         from hahbench.regress.render import sentence
 
         pairs = measure_whole(self._checked, [self._cell], _store(self.config), Quiet())
-        (comparison,) = compare(pairs, alpha=_ALPHA / len(self._checked.cells), tolerance=_TOLERANCE)
+        (comparison,) = compare(pairs, alpha=ALPHA / len(self._checked.cells), tolerance=_TOLERANCE)
         self.user_properties.append(("verdict", comparison.verdict))
         if comparison.verdict == "worse":
             raise LessRobustError(comparison)
+        if comparison.is_doubtful_gain:
+            self.warn(pytest.PytestWarning(sentence(comparison)))
         self.add_report_section("call", "robustness", sentence(comparison))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:

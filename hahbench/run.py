@@ -113,7 +113,7 @@ def run(
         HahbenchError: something asked for is wrong; the cells finished before are kept.
     """
     check_cards(cards, dataset_argument)
-    _check_trained_on(cards, images, dataset_argument)
+    check_trained_on(cards, images, dataset_argument)
     samples = images.first(n)
     store.check_writable()
     jobs = plan(cards, attacks, images, samples, device)
@@ -136,7 +136,7 @@ def run(
     prepared = {job.card.name: job.prepared for job in jobs}
 
     def examine(job: Job, outcomes: pd.DataFrame) -> None:
-        verdict = _verdict(job, samples_on_device, outcomes, prepared)
+        verdict = verdict_on(job, samples_on_device, outcomes, prepared)
         if verdict:
             store.set_verdict(job.cell, verdict)
         if verdict not in ("", "ok"):
@@ -252,7 +252,12 @@ def check_cards(cards: Sequence[ModelCard], dataset_argument: str) -> None:
             )
 
 
-def _check_trained_on(cards: Sequence[ModelCard], images: ImageSet, dataset_argument: str) -> None:
+def check_trained_on(cards: Sequence[ModelCard], images: ImageSet, dataset_argument: str) -> None:
+    """Check that no model was trained on other classes.
+
+    Raises:
+        HahbenchError: a card says so.
+    """
     for card in cards:
         # The JPEG copy of a data set is another data set to measure on, but not to have been trained on.
         allowed = {images.name, images.name.removesuffix("-jpeg"), dataset_argument}
@@ -430,7 +435,7 @@ def _ball(job: Job) -> tuple[Literal["l1", "l2", "linf"], float] | None:
     return norm, epsilon
 
 
-def _verdict(job: Job, samples: Samples, outcomes: pd.DataFrame, models: Mapping[str, nn.Module]) -> str:
+def verdict_on(job: Job, samples: Samples, outcomes: pd.DataFrame, models: Mapping[str, nn.Module]) -> str:
     """``ok``, or what speaks against the robust accuracy; empty without an epsilon, or with too few samples."""
     cell, ball = job.cell, _ball(job)
     if ball is None or (outcomes["clean_pred"] == outcomes["label"]).sum() < _FEWEST_TO_EXAMINE:

@@ -109,6 +109,14 @@ def test_every_cell_is_a_test(project: Path, processes: str) -> None:
         assert f"b.json::shapes/Standard {name}" in done.stdout
 
 
+def test_a_baseline_may_lie_behind_a_link(project: Path) -> None:
+    (project / "link").symlink_to(project, target_is_directory=True)
+    done = run_pytest(project, "--hahbench-baseline", "link/b.json", "link/b.json", "-k", "Clean")
+    (project / "link").unlink()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert counts(done.stdout) == {"passed": 1}
+
+
 def test_a_cell_that_is_worse_fails_with_a_table(project: Path) -> None:
     options = ["--hahbench-model", "off.toml", "--hahbench-store", "kept"]
     done = run_pytest(project, "--hahbench-baseline", "b.json", *options, "-k", "Clean or noise")

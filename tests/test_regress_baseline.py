@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from hahbench.errors import BaselineError
 from hahbench.regress.baseline import (
@@ -18,6 +19,7 @@ from hahbench.regress.baseline import (
     BaselineData,
     BaselineModel,
     read_baseline,
+    weights_digest,
     write_baseline,
 )
 from hahbench.spec import AttackSpec
@@ -130,3 +132,18 @@ def test_an_attack_that_was_carried_out_in_two_ways_cannot_be_kept(tmp_path: Pat
     changed = BaselineCell(second.model, other, second.attack_version, (0,), "median_norm", second.outcomes)
     with pytest.raises(BaselineError, match="'fmn-0' was carried out in two ways"):
         write_baseline(Baseline(baseline.data, baseline.models, [first, changed]), tmp_path / "b.json")
+
+
+def test_the_weights_may_hold_more_than_tensors() -> None:
+    """``get_extra_state`` adds what it likes to a state dict."""
+
+    class Counting(torch.nn.Linear):
+        def __init__(self, steps: int) -> None:
+            super().__init__(2, 2, bias=False)
+            torch.nn.init.zeros_(self.weight)
+            self.steps = steps
+
+        def get_extra_state(self) -> dict[str, int]:
+            return {"steps": self.steps}
+
+    assert weights_digest(Counting(1)) == weights_digest(Counting(1)) != weights_digest(Counting(2))

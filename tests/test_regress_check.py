@@ -29,6 +29,7 @@ ATTACKS = {
     "fmn.toml": 'kind = "fmn"\nnorm = "linf"\n[params]\nsteps = 10',
 }
 OFF = 'base = "shapes/Standard"\nname = "shapes/Standard"\nloader = "broken:constant"\n'
+ELSEWHERE = 'base = "shapes/Standard"\nname = "shapes/Standard"\ndataset = "cifar10"\n'
 BROKEN = """
 import torch
 from hahbench.models.vgg import vgg16
@@ -66,7 +67,8 @@ def four(split, path):
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store, its baseline ``b.json``, and ``off.toml``, the same weights in a model that is broken."""
     folder = tmp_path_factory.mktemp("project")
-    for name, text in {"suite.toml": SUITE, "off.toml": OFF, "broken.py": BROKEN, **ATTACKS}.items():
+    files = {"suite.toml": SUITE, "off.toml": OFF, "broken.py": BROKEN, "elsewhere.toml": ELSEWHERE, **ATTACKS}
+    for name, text in files.items():
         (folder / name).write_text(text)
     assert run_command("run", folder / "suite.toml", "--store", folder / "store") == 0
     assert run_command("baseline", "--store", folder / "store", "--out", folder / "b.json") == 0
@@ -222,6 +224,50 @@ def test_other_weights_under_the_same_name_are_refused_unless_they_are_what_is_c
     assert code == 0
 
 
+def test_a_change_that_was_taken_back_leaves_a_baseline_of_what_there_is(run: Run, project: Path) -> None:
+    mine = retrained(project)
+    (project / "clean.toml").write_text('dataset = "shapes"\nn = 8\nmodels = []\nattacks = ["clean"]')
+    files = []
+    for seed in ("0", "1", "0"):
+        (project / "seed").write_text(seed)
+        assert run("run", "clean.toml", "--model", mine, "--store", "reverted")[0] == 0
+        assert run("baseline", "--store", "reverted", "--out", "reverted.json")[0] == 0
+        files.append(read_baseline(project / "reverted.json").models["mine"].weights)
+    assert files[0] == files[2] != files[1]
+
+
+MASKED = """
+from hahbench.models.vgg import vgg16
+
+def rounded(**params):
+    network = vgg16(**params)
+    network.standardize.register_forward_pre_hook(lambda _, inputs: (inputs[0] * 255).round() / 255)
+    return network
+"""
+
+
+@pytest.mark.parametrize("budget", [[], ["--budget", 600]])
+def test_a_gain_by_masked_gradients_does_not_pass(run: Run, tmp_path: Path, budget: list[object]) -> None:
+    (tmp_path / "pgd.toml").write_text('kind = "pgd"\nnorm = "linf"\nlevels = [0.03]\n[params]\nsteps = 5\n')
+    (tmp_path / "suite.toml").write_text(
+        f'dataset = "shapes"\nn = 60\nmodels = ["Standard"]\nattacks = ["clean", "{tmp_path / "pgd.toml"}"]'
+    )
+    # A process imports one module of a name.
+    module = f"masked_{len(budget)}"
+    (tmp_path / f"{module}.py").write_text(MASKED)
+    card = tmp_path / "masked.toml"
+    card.write_text('base = "shapes/Standard"\nname = "shapes/Standard"\nloader = "' + module + ':rounded"\n')
+    baseline, store = tmp_path / "b.json", tmp_path / "store"
+    assert run("run", tmp_path / "suite.toml", "--store", store)[0] == 0
+    assert run("baseline", "--store", store, "--out", baseline)[0] == 0
+    code, out, error = run("check", "--baseline", baseline, "--store", store, "--model", card, "--json", *budget)
+    assert out, error
+    found = {cell["attack"]: cell for cell in json.loads(out)["cells"]}
+    assert found["pgd"]["verdict"] == "better"
+    assert "gradient" in found["pgd"]["doubt"]
+    assert code == 2
+
+
 def other_data(text: str) -> str:
     found = json.loads(text)
     found["data"]["digest"] = "0" * 64
@@ -249,6 +295,8 @@ def resealed(found: dict[str, object]) -> str:
         (other_version, [], "attack 'fmn' has version "),
         (lambda text: text[:-200], [], "is no baseline, or truncated"),
         (lambda text: text.replace('"schema": 1', '"schema": 9'), [], "has schema 9; this hahbench"),
+        (str, ["--model", "elsewhere.toml"], "model 'shapes/Standard' was trained on 'cifar10', not on 'shapes'"),
+        (str, ["--model", "elsewhere.toml", "--budget", 30], "model 'shapes/Standard' was trained on 'cifar10'"),
         (str, ["--model", "HaH"], "model 'shapes/HaH' is not in the baseline; did you mean 'shapes/Standard'"),
         (str, ["--alpha", 2], "alpha = 2.0; allowed: a probability"),
         (str, ["--budget", "inf"], "budget = inf; allowed: a number of seconds"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
 from hahbench.errors import HahbenchError
-from hahbench.regress.compare import Comparison, Pairs, check_levels, compare, verdicts
+from hahbench.regress.compare import Comparison, Pairs, cannot_get_worse, check_levels, compare, verdicts
 
 
 def flags(before: Any, now: Any, **changes: Any) -> Pairs:
@@ -138,7 +138,7 @@ def test_of_several_draws_the_smallest_norm_counts() -> None:
     assert pair.changes.tolist() == pytest.approx([-0.5, 0])
 
 
-def test_shorter_norms_are_worse_by_wilcoxons_test() -> None:
+def test_shorter_norms_are_worse() -> None:
     random = np.random.default_rng(0)
     then = random.gamma(4, 0.1, 200)
     found = verdict(norms(then, then * random.normal(0.9, 0.2, 200).clip(0.1)))
@@ -147,14 +147,22 @@ def test_shorter_norms_are_worse_by_wilcoxons_test() -> None:
     assert verdict(norms(then, then * 0.995), tolerance=0.05).verdict == "same"
 
 
-def test_the_test_and_the_drop_must_agree_in_direction() -> None:
-    """Most norms grow a little, which the ranks see; a few samples are lost altogether, which the mean sees."""
+def test_a_few_norms_lost_are_worse_though_the_others_grew_a_little() -> None:
+    """The mean change decides, and so it is what is tested: ranks would see the many that grew."""
     then = np.full(100, 0.5)
-    later = np.where(np.arange(100) < 8, 0.0, 0.5 + 0.00002 * np.arange(100))
+    later = np.where(np.arange(100) < 25, 0.0, 0.505)
     found = verdict(norms(then, later))
-    assert found.p_value < 0.01
-    assert found.change < -0.05
-    assert found.verdict == "inconclusive"
+    assert found.change == pytest.approx(-0.25 + 0.75 * 0.005 / 0.505)
+    assert found.verdict == "worse"
+
+
+@pytest.mark.parametrize("metric", [flags, norms])
+def test_a_first_look_within_a_budget_decides_where_all_is_lost(metric: Callable[..., Pairs]) -> None:
+    """There may be no time for a second one."""
+    found = verdict(metric(np.ones(1000), np.zeros(32)))
+    assert found.p_value < 1e-4
+    assert found.verdict == "worse"
+    assert verdict(metric(np.ones(1000), np.zeros(2))).verdict == "inconclusive"
 
 
 def test_what_was_not_measured_is_inconclusive() -> None:
@@ -246,3 +254,11 @@ def test_a_drop_of_five_points_is_found_with_a_thousand_samples(looked: bool) ->
         before, now = u > 0.30, (u < 0.025) | (u > 0.375)
         found += verdict(flags(before, now, looked=looked)).verdict == "worse"
     assert found == 20
+
+
+@pytest.mark.parametrize(("robust", "cells"), [(8, 1), (7, 1), (11, 10), (10, 10), (0, 1)])
+def test_a_cell_that_nothing_could_make_worse_is_known(robust: int, cells: int) -> None:
+    """By losing all that it has to lose, beside others of which nothing changed."""
+    before = np.arange(100) < robust
+    lost = verdict(flags(before, np.zeros(100, bool)), *[lost_and_gained(0, 0, 100)] * (cells - 1))
+    assert cannot_get_worse(np.atleast_2d(before), cells) == (lost.verdict != "worse")

@@ -57,6 +57,23 @@ def test_a_project_without_floors_has_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (
+            "[[tool.hahbench.expects]]\nmin = 0.9",
+            "unknown key tool.hahbench.expects; allowed: [[",
+        ),
+        ("[[expect]]\nmin = 0.9", "has a table [[expect]]; in this file its name is [[tool.hahbench.expect]]"),
+    ],
+)
+def test_a_floor_that_would_be_passed_over_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "pyproject.toml").write_text(text)
+    with pytest.raises(CatalogError) as raised:
+        read_floors(tmp_path / "pyproject.toml")
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
         ("[[expect]]\nmodel = 1", "expect 1: key 'model': 1; allowed: a name"),
         ('[[expect]]\nmodle = "HaH"', "unknown key 'modle'; did you mean 'model'"),
         ('[[expect]]\nmodel = "HaH"\nattack = "clean"', "key 'min': None; allowed: numbers or fractions"),

@@ -40,7 +40,7 @@ def attributes(model: nn.Module) -> list[list[object]]:
 
 def _attributes(model: nn.Module, inside: tuple[int, ...]) -> list[list[object]]:
     return [
-        [f"{path}.{name}", _described(value, (*inside, id(model), id(module)))]
+        [f"{path}.{name}", described(value, (*inside, id(model), id(module)))]
         for path, module in model.named_modules()
         if not _is_of_torch(module) or type(module).__module__.startswith("torch.nn.")
         for name, value in sorted(vars(module).items())
@@ -52,8 +52,13 @@ def _is_of_torch(value: object) -> bool:
     return type(value).__module__.partition(".")[0] == "torch"
 
 
-def _described(value: Any, inside: tuple[int, ...]) -> object:
-    """In terms of lists and strings; ``inside`` are the identities of the objects that hold this one."""
+def described(value: Any, inside: tuple[int, ...] = ()) -> object:
+    """In terms of lists and strings, of which digests are taken.
+
+    Args:
+        value: anything.
+        inside: the identities of the objects that hold it, which are not gone into again.
+    """
     if id(value) in inside:
         return "itself"
     inside = (*inside, id(value))
@@ -62,25 +67,25 @@ def _described(value: Any, inside: tuple[int, ...]) -> object:
     if isinstance(value, nn.Module):
         # One in a plain list, say, which the model does not register.
         tensors = dict([*value.named_parameters(), *value.named_buffers()])
-        return [without_addresses(repr(value)), _described(tensors, inside), _attributes(value, inside)]
+        return [without_addresses(repr(value)), described(tensors, inside), _attributes(value, inside)]
     if isinstance(value, bytes):
         return hashlib.sha256(value).hexdigest()
     if isinstance(value, np.ndarray):
         return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
     if isinstance(value, Mapping):
-        return [[_described(part, inside) for part in item] for item in value.items()]
+        return [[described(part, inside) for part in item] for item in value.items()]
     if isinstance(value, list | tuple):
-        return [_described(part, inside) for part in value]
+        return [described(part, inside) for part in value]
     if isinstance(value, set | frozenset):
-        return sorted(str(_described(part, inside)) for part in value)
+        return sorted(str(described(part, inside)) for part in value)
     if isinstance(value, types.MethodType):
-        return _described(value.__func__, inside)
+        return described(value.__func__, inside)
     if isinstance(value, types.FunctionType):
         around = [value.__defaults__, *_closure(value)]
-        return [value.__qualname__, _compiled(value.__code__), _described(around, inside)]
+        return [value.__qualname__, _compiled(value.__code__), described(around, inside)]
     kind: Any = type(value)
     if kind.__repr__ is object.__repr__ and hasattr(value, "__dict__") and not _is_of_torch(value):
-        return [kind.__qualname__, _described(vars(value), inside)]
+        return [kind.__qualname__, described(vars(value), inside)]
     return without_addresses(repr(value))
 
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from hahbench import __version__
 from hahbench.atomic import replacing
 from hahbench.catalog import resolve_models
 from hahbench.errors import BaselineError
+from hahbench.models.attributes import described, tensor_bytes
 from hahbench.models.load import load_model, model_digest
 from hahbench.registry import suggest
 from hahbench.regress.compare import Metric, Value, score
@@ -99,9 +100,13 @@ class Baseline:
 def weights_digest(model: nn.Module) -> str:
     """SHA-256, as 64 hexadecimal digits, of the state dict alone: not of code, card, or versions of libraries."""
     sha256 = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        sha256.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        sha256.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    for name, value in sorted(model.state_dict().items()):
+        if isinstance(value, torch.Tensor):
+            sha256.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+            sha256.update(tensor_bytes(value))
+        else:
+            # What ``get_extra_state`` adds.
+            sha256.update(f"{name} {described(value)}\n".encode())
     return sha256.hexdigest()
 
 
@@ -142,7 +147,10 @@ def baseline_of(store: Store, models: Sequence[str] = (), attacks: Sequence[str]
         sets = cells.drop_duplicates("data_digest")
         found = ", ".join(f"{name} (n = {n})" for name, n in zip(sets["dataset"], sets["n"], strict=True))
         raise BaselineError(f"{store.folder}: holds results on several sets of samples, {found}; allowed: one")
-    cells = _newest(cells.sort_values("created", kind="stable"))
+    cells = cells.sort_values("created", kind="stable")
+    now = _models_now(cells, store)
+    # A change that was taken back leaves newer results of what is there no more.
+    cells = _newest(cells[cells["model_digest"] == cells["model"].map({name: of.digest for name, of in now.items()})])
     by_key = {str(key): part for key, part in outcomes.sort_values("index").groupby("key")}
     first = cells.iloc[0]
     data = BaselineData(
@@ -153,13 +161,13 @@ def baseline_of(store: Store, models: Sequence[str] = (), attacks: Sequence[str]
         n=int(first["n"]),
         digest=first["data_digest"],
     )
-    classes = {(record.model, record.model_digest): record.classes for record in store.read_records()}
     found_models = {}
     for model, part in cells.groupby("model"):
         of_model = by_key[part["key"].iloc[0]]
         right = (of_model["clean_pred"] == of_model["label"]).to_numpy(bool)
-        measured = part.iloc[-1]
-        found_models[str(model)] = _model_now(measured, classes.get((str(model), measured["model_digest"])), right)
+        found_models[str(model)] = BaselineModel(
+            part["model_argument"].iloc[-1], now[str(model)].weights, now[str(model)].digest, right
+        )
     found_cells = []
     for _, part in cells.groupby(["model", "attack", "level"], dropna=False):
         draws = part.sort_values("seed")
@@ -174,29 +182,42 @@ def baseline_of(store: Store, models: Sequence[str] = (), attacks: Sequence[str]
     return Baseline(data, found_models, found_cells)
 
 
+class _ModelNow(NamedTuple):
+    """The digests of a model as its argument now gives it."""
+
+    weights: str
+    digest: str
+
+
+def _models_now(cells: pd.DataFrame, store: Store) -> dict[str, _ModelNow]:
+    """Each model, as the argument of its newest cell gives it; it must have been measured."""
+    classes = {(record.model, record.model_digest): record.classes for record in store.read_records()}
+    now = {}
+    for name, part in ((str(name), part) for name, part in cells.groupby("model")):
+        newest = part.iloc[-1]
+        argument = newest["model_argument"]
+        cards = {card.name: card for card in resolve_models(argument, newest["dataset_argument"])}
+        if name not in cards:
+            raise BaselineError(
+                f"--model {argument} no longer stands for model {name!r}, which was measured; run it again"
+            )
+        model = load_model(cards[name], classes.get((name, newest["model_digest"])))
+        found = _ModelNow(weights_digest(model), model_digest(cards[name], model))
+        if found.digest not in set(part["model_digest"]):
+            raise BaselineError(
+                f"model {name!r} is no longer what was measured: its weights, card or code changed, or the version of "
+                "Python or torch; run the suite again, then make the baseline"
+            )
+        now[name] = found
+    return now
+
+
 def _newest(cells: pd.DataFrame) -> pd.DataFrame:
-    """Of each model the newest weights, of each attack the newest way of carrying it out, of each draw the newest."""
-    for same, told_apart in (
-        (["model"], ["model_digest"]),
-        (["model", "attack"], ["kind", "norm", "params", "attack_version"]),
-    ):
-        last = cells.drop_duplicates(same, keep="last")[[*same, *told_apart]]
-        cells = cells.merge(last, on=[*same, *told_apart])
+    """Of each attack on a model the newest way of carrying it out, of each draw the newest."""
+    same, told_apart = ["model", "attack"], ["kind", "norm", "params", "attack_version"]
+    last = cells.drop_duplicates(same, keep="last")[[*same, *told_apart]]
+    cells = cells.merge(last, on=[*same, *told_apart])
     return cells.drop_duplicates(["model", "attack", "level", "seed"], keep="last")
-
-
-def _model_now(measured: pd.Series, classes: int | None, right: NDArray[np.bool_]) -> BaselineModel:
-    name, argument = measured["model"], measured["model_argument"]
-    cards = {card.name: card for card in resolve_models(argument, measured["dataset_argument"])}
-    if name not in cards:
-        raise BaselineError(f"--model {argument} no longer stands for model {name!r}, which was measured; run it again")
-    model = load_model(cards[name], classes)
-    if model_digest(cards[name], model) != measured["model_digest"]:
-        raise BaselineError(
-            f"model {name!r} is no longer what was measured: its weights, card or code changed, or the version of "
-            "Python or torch; run the suite again, then make the baseline"
-        )
-    return BaselineModel(argument, weights_digest(model), measured["model_digest"], right)
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------

@@ -11,13 +11,14 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from hahbench.outcome import Samples
 from hahbench.regress.baseline import BaselineCell
-from hahbench.regress.check import Checked, Quiet, pairs_of
+from hahbench.regress.check import Checked, Quiet, doubt_in, pairs_of
 from hahbench.regress.compare import Pairs, verdicts
 from hahbench.regress.expect import Floor, check_floors
 from hahbench.regress.sequential import FIRST_LOOK, attack_order
 from hahbench.reports.display import score_title
-from hahbench.run import Job, attack_and_judge, plan
+from hahbench.run import Job, attack_and_judge, plan, verdict_on
 from hahbench.store import Store
 
 _SMALLEST_LOOK = 8
@@ -138,9 +139,23 @@ def measure_within(
             if (verdict == "inconclusive" or _is_open(floors, at.pairs)) and at.left and not at.unaffordable
         ]
         if not undecided:
-            return [at.pairs for at in growing]
+            return [
+                _examined(at, samples, growing) if verdict == "better" else at.pairs
+                for at, verdict in zip(growing, found, strict=True)
+            ]
         chosen = max(undecided, key=lambda at: at.possible_drop)
         look(chosen, max(FIRST_LOOK, chosen.pairs.n))
+
+
+def _examined(at: _Growing, samples: Samples, others: Sequence[_Growing]) -> Pairs:
+    """The pairs with what speaks against the gain; the samples are in the order of attack."""
+    models = {other.cell.model: other.jobs[0].prepared for other in others}
+    measured = samples[: at.pairs.n]
+    doubts = [
+        doubt_in(verdict_on(job, measured, outcomes, models))
+        for job, outcomes in zip(at.jobs, at.outcomes, strict=True)
+    ]
+    return dataclasses.replace(at.pairs, doubt=max(doubts))
 
 
 def _is_open(floors: Sequence[Floor], pairs: Pairs) -> bool:

@@ -20,7 +20,7 @@ from hahbench.registry import suggest
 from hahbench.regress.baseline import Baseline, BaselineCell, outcomes_of, weights_digest
 from hahbench.regress.compare import Pairs
 from hahbench.regress.sequential import attack_order
-from hahbench.run import Job, Observer, check_cards, code_version, run
+from hahbench.run import Job, Observer, check_cards, check_trained_on, code_version, run
 from hahbench.spec import AttackSpec, Cell, Exhibit, ModelCard, digest
 from hahbench.store import Store
 
@@ -127,6 +127,7 @@ def prepare_check(
         )
     cards = _named(baseline, models) if models else _own(baseline, len(images.classes))
     check_cards(cards, baseline.data.argument)
+    check_trained_on(cards, images, baseline.data.argument)
     return Checked(baseline, cards, images, data is not None, device, first_seed)
 
 
@@ -191,7 +192,10 @@ def measure_whole(checked: Checked, cells: Sequence[BaselineCell], store: Store,
             device=checked.device,
             observer=observer,
         )
-    outcomes = {str(key): part for key, part in store.read(done)[1].sort_values("index").groupby("key")}
+    found, found_outcomes = store.read(done)
+    outcomes = {str(key): part for key, part in found_outcomes.sort_values("index").groupby("key")}
+    said = dict(zip(found["key"], found["verdict"], strict=True))
+    doubts = {_draw(cell.model, cell.attack, cell.level, cell.seed): doubt_in(said[cell.key]) for cell in done}
     frames = {_draw(cell.model, cell.attack, cell.level, cell.seed): outcomes[cell.key] for cell in done}
     order = attack_order(checked.baseline.data.n)
     return [
@@ -199,12 +203,25 @@ def measure_whole(checked: Checked, cells: Sequence[BaselineCell], store: Store,
             checked,
             cell,
             [frames[_draw(cell.model, spec, cell.level, spec.seed)].iloc[order] for spec in checked.specs(cell)],
+            doubt=max(doubts[_draw(cell.model, spec, cell.level, spec.seed)] for spec in checked.specs(cell)),
         )
         for cell in cells
     ]
 
 
-def pairs_of(checked: Checked, cell: BaselineCell, outcomes: Sequence[pd.DataFrame], looked: bool = False) -> Pairs:
+def doubt_in(verdict: str) -> str:
+    """What a verdict says against an accuracy; empty for ``ok``, and where there is none."""
+    return "" if verdict in ("", "ok") else verdict.removeprefix("suspect: ")
+
+
+def pairs_of(
+    checked: Checked,
+    cell: BaselineCell,
+    outcomes: Sequence[pd.DataFrame],
+    *,
+    looked: bool = False,
+    doubt: str = "",
+) -> Pairs:
     """What was measured beside the baseline.
 
     Args:
@@ -212,6 +229,7 @@ def pairs_of(checked: Checked, cell: BaselineCell, outcomes: Sequence[pd.DataFra
         cell: of the baseline.
         outcomes: a table per draw, of the first samples in ``attack_order``; empty where nothing was measured.
         looked: whether they grew from one look to the next.
+        doubt: as of ``Pairs``.
     """
     order = attack_order(checked.baseline.data.n)
     norm = cell.attack.norm or ""
@@ -230,6 +248,7 @@ def pairs_of(checked: Checked, cell: BaselineCell, outcomes: Sequence[pd.DataFra
         right_before=checked.baseline.models[cell.model].right[order],
         right_now=right_now,
         looked=looked,
+        doubt=doubt,
     )
 
 

@@ -15,13 +15,15 @@ from scipy import stats
 from hahbench import metrics
 from hahbench.errors import HahbenchError
 from hahbench.regress import sequential
-from hahbench.sign_flips import Evidence, mcnemar, signed_rank
+from hahbench.sign_flips import Evidence, mcnemar, mean_difference
 
 Metric: TypeAlias = Literal["accuracy", "median_norm"]
 Verdict: TypeAlias = Literal["same", "better", "worse", "inconclusive"]
 Value: TypeAlias = tuple[float, float, float]
 """A score and its 95 % interval."""
 
+ALPHA = 0.01
+"""By default, the chance of a false alarm."""
 _POWER = 0.8
 
 
@@ -39,6 +41,7 @@ class Pairs:
         right_before: (N,) bool, whether the unperturbed image was classified correctly.
         right_now: (K,) bool.
         looked: whether ``now`` grew from one look to the next.
+        doubt: what speaks against the scores now; empty where nothing does, or nobody looked.
     """
 
     model: str
@@ -50,6 +53,7 @@ class Pairs:
     right_before: NDArray[np.bool_]
     right_now: NDArray[np.bool_]
     looked: bool = False
+    doubt: str = ""
 
     @functools.cached_property
     def changes(self) -> NDArray[np.float64]:
@@ -96,9 +100,9 @@ class Pairs:
             if self.metric == "accuracy":
                 exact = mcnemar(self.now.sum(axis=0, dtype=np.int64) - self.before.sum(axis=0, dtype=np.int64))
             else:
-                exact = signed_rank(self.changes)
-        if not self.looked:
-            return exact
+                exact = mean_difference(self.changes)
+            if not self.looked:
+                return exact
         p_value, sign = min(exact, sequential.evidence(self.changes))
         return Evidence(min(1.0, 2 * p_value), sign)
 
@@ -123,6 +127,7 @@ class Comparison:
         lost_clean: of those lost, the number whose unperturbed image is now classified wrongly, and was not.
         p_value: two-sided, adjusted by Holm's method over all that was compared.
         samples_to_settle: where inconclusive, about how many samples would settle it; infinity where none would.
+        doubt: as of ``Pairs``.
     """
 
     model: str
@@ -140,6 +145,12 @@ class Comparison:
     lost_clean: int
     p_value: float
     samples_to_settle: float | None
+    doubt: str
+
+    @property
+    def is_doubtful_gain(self) -> bool:
+        """Whether it got better by a score that is in doubt, as it does where gradients come to be masked."""
+        return self.verdict == "better" and bool(self.doubt)
 
     @property
     def drop(self) -> float:
@@ -163,9 +174,9 @@ def verdicts(pairs: Sequence[Pairs], *, alpha: float, tolerance: float) -> list[
     """A verdict on each.
 
     - ``worse`` and ``better``: the change is significant in its direction at ``alpha``, adjusted by Holm's method over
-      all pairs, and beyond ``tolerance``. The test of accuracies is McNemar's exact one, that of norms Wilcoxon's
-      signed-rank. Where ``now`` grew from look to look, half of ``alpha`` goes to an anytime-valid test, and half to
-      these once all samples are there.
+      all pairs, and beyond ``tolerance``. The test of accuracies is McNemar's exact one, that of norms Fisher's
+      randomisation test of the mean change. Where ``now`` grew from look to look, half of ``alpha`` goes to an
+      anytime-valid test, and half to these once all samples are there.
     - ``same``: neither, and not one sample changed, or a drop beyond ``tolerance`` is excluded at ``alpha``.
     - ``inconclusive``: none of these.
 
@@ -194,6 +205,17 @@ def compare(pairs: Sequence[Pairs], *, alpha: float, tolerance: float) -> list[C
         )
         for pair, verdict, p_value in zip(pairs, found, adjusted, strict=True)
     ]
+
+
+def cannot_get_worse(outcomes: NDArray[Any], cells: int) -> bool:
+    """Whether the loss of every robust sample would not be significant at ``ALPHA``, by Holm's method.
+
+    Args:
+        outcomes: (draws, N) of a baseline's cell.
+        cells: the number of cells that are compared.
+    """
+    robust = int((outcomes.max(axis=0) > 0).sum())
+    return cells * 2.0 ** (1 - robust) > ALPHA
 
 
 def score(metric: Metric, outcomes: NDArray[Any], confidence: float = metrics.CONFIDENCE) -> Value:
@@ -242,6 +264,7 @@ def _described(pair: Pairs, verdict: Verdict, p_value: float, samples_to_settle:
         lost_clean=int((lost & pair.right_before[:n] & ~pair.right_now).sum()),
         p_value=p_value,
         samples_to_settle=samples_to_settle,
+        doubt=pair.doubt,
     )
 
 

@@ -85,7 +85,12 @@ def read_floors(path: Path) -> list[Floor]:
         raise CatalogError(f"{path}: cannot be read as TOML: {error}") from error
     if path.name == "pyproject.toml":
         tool = given.get("tool", {})
+        if "expect" in given:
+            raise CatalogError(f"{path}: has a table [[expect]]; in this file its name is [[tool.hahbench.expect]]")
         given = tool.get("hahbench", {}) if isinstance(tool, dict) else {}
+        for key in given:
+            if key != "expect":
+                raise CatalogError(f"{path}: unknown key tool.hahbench.{key}; allowed: [[tool.hahbench.expect]]")
     tables = given.get("expect", []) if isinstance(given, dict) else []
     tables = tables if isinstance(tables, list) else [tables]
     if not tables and path.name != "pyproject.toml":

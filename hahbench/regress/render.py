@@ -85,7 +85,10 @@ def summary(report: Report) -> list[str]:
     ]
     if report.floors:
         lines.append(f"{sum(floor.held for floor in report.floors)} of {len(report.floors)} floors hold")
-    if report.exit_code == UNCHECKED:
+    doubtful = sum(comparison.is_doubtful_gain for comparison in report.comparisons)
+    if doubtful:
+        lines.append(f"{doubtful} better by a score that is suspect: the attack may have come to fail")
+    elif report.exit_code == UNCHECKED:
         more = "not all could be checked; a larger --budget allows it"
         lines.append(more if report.comparisons else "the baseline holds nothing to check")
     if report.skipped:
@@ -137,7 +140,7 @@ def markdown(report: Report) -> str:
 
 def junit(report: Report) -> str:
     """JUnit XML: a test case for each cell and floor."""
-    failures = sum(comparison.verdict == "worse" for comparison in report.comparisons)
+    failures = sum(comparison.verdict == "worse" or comparison.is_doubtful_gain for comparison in report.comparisons)
     failures += sum(floor.broken for floor in report.floors)
     skipped = sum(not comparison.n for comparison in report.comparisons)
     skipped += sum(not floor.decided for floor in report.floors)
@@ -154,7 +157,7 @@ def junit(report: Report) -> str:
         case = ElementTree.SubElement(suite, "testcase", classname=comparison.model, name=title(comparison))
         if not comparison.n:
             ElementTree.SubElement(case, "skipped", message="not measured within the budget")
-        elif comparison.verdict == "worse":
+        elif comparison.verdict == "worse" or comparison.is_doubtful_gain:
             ElementTree.SubElement(case, "failure", message=sentence(comparison))
         else:
             ElementTree.SubElement(case, "system-out").text = sentence(comparison)
@@ -184,6 +187,11 @@ def github_annotations(report: Report) -> list[str]:
         _annotation("error", f"{comparison.model} is less robust", sentence(comparison))
         for comparison in report.comparisons
         if comparison.verdict == "worse"
+    ]
+    lines += [
+        _annotation("error", f"{comparison.model} is suspect", sentence(comparison))
+        for comparison in report.comparisons
+        if comparison.is_doubtful_gain
     ]
     lines += [
         _annotation("error", f"{result.floor.model} is below its floor", floor_sentence(result))
@@ -248,7 +256,7 @@ def _change(comparison: Comparison) -> str:
 def _verdict(comparison: Comparison) -> str:
     needed = comparison.samples_to_settle
     if needed is None:
-        return comparison.verdict
+        return comparison.verdict + (f", suspect: {comparison.doubt}" if comparison.is_doubtful_gain else "")
     if math.isinf(needed):
         return f"{comparison.verdict}, not measured" if not comparison.n else f"{comparison.verdict}, at any n"
     return f"{comparison.verdict}, settled by n of about {needed:,.0f}"
