@@ -316,8 +316,13 @@ def plan(
 def _twins(
     models: Sequence[tuple[ModelCard, str, nn.Module]], images: ImageSet, device: torch.device
 ) -> dict[str, list[tuple[str, str]]]:
-    """By a model's name, the names and digests of the others of its network; their logits on some images are equal."""
-    some = images.first(min(len(images), PROBED)).images.to(device)
+    """By a model's name, the names and digests of the others of its network; their logits on some images are equal.
+
+    The images are noisy too: a model that quantises its input predicts the same of images that are quantised already.
+    """
+    clean = images.first(min(len(images), PROBED)).images
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    some = torch.cat([clean, (clean + 0.1 * noise).clamp(0, 1)]).to(device)
     known: list[tuple[str, str, str, torch.Tensor]] = []
     for card, identity, model in models:
         network = model_record(card, identity, len(images.classes)).network

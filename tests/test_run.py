@@ -181,11 +181,11 @@ def test_no_sample_is_attacked_twice(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [len(samples) for samples in given] == [4, 6]
 
 
-def contrary(straight_through: bool = False, **params: Any) -> torch.nn.Module:
-    """Predicts otherwise where its gradients are said to be others."""
+def quantised(straight_through: bool = False, **params: Any) -> torch.nn.Module:
+    """Predicts otherwise where its gradients are said to be others, but not on images of 8 bits."""
     network = vgg16(**params)
-    if straight_through:
-        network.register_forward_hook(lambda _, inputs, logits: -logits)
+    if not straight_through:
+        network.standardize.register_forward_pre_hook(lambda _, inputs: (inputs[0] * 255).round() / 255)
     return network
 
 
@@ -215,7 +215,7 @@ def test_what_needs_no_gradient_is_done_once_for_models_that_differ_in_gradients
     noise, fgsm = (dict(list(outcomes[outcomes["attack"] == name].groupby("model"))) for name in ("noise", "fgsm"))
     assert noise["adapted"]["adv_pred"].tolist() == noise["shapes/HaH"]["adv_pred"].tolist()
     assert fgsm["adapted"]["linf"].tolist() != fgsm["shapes/HaH"]["linf"].tolist()
-    with_itself("shapes/Standard", Store(tmp_path / "otherwise"), loader=contrary)
+    with_itself("shapes/Standard", Store(tmp_path / "otherwise"), loader=quantised)
     assert given == [8, 8, 8]
 
 
