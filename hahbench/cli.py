@@ -276,10 +276,9 @@ def make_baseline(
         if cannot_get_worse(cell.outcomes, len(cells))
     ]
     if mute:
-        warnings.warn(
+        _print_warning(
             f"a check of all {len(cells)} cells can never call these worse, as too few samples are robust: "
-            f"{', '.join(mute)}; measure more samples, or leave out attacks",
-            stacklevel=1,
+            f"{', '.join(mute)}; measure more samples, or leave out attacks"
         )
 
 

@@ -327,6 +327,14 @@ def test_a_library_s_model_keeps_the_number_of_classes_it_was_measured_with(tmp_
     assert run("check", "--baseline", baseline, "--store", store)[0] == 0
 
 
+def test_cells_that_could_never_fail_are_named(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "suite.toml").write_text('dataset = "shapes"\nn = 5\nmodels = ["Standard"]\nattacks = ["clean"]')
+    assert run("run", tmp_path / "suite.toml", "--store", tmp_path / "store")[0] == 0
+    code, _, error = run("baseline", "--store", tmp_path / "store", "--out", tmp_path / "b.json")
+    assert code == 0
+    assert "a check of all 1 cells can never call these worse, as too few samples are robust: shapes/Standard" in error
+
+
 def test_the_order_of_attack_is_fixed_and_mixes_classes() -> None:
     labels = load_images("shapes", "test", None).labels.numpy()
     assert len(set(labels[attack_order(200)][:32])) >= 8
