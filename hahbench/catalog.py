@@ -43,7 +43,7 @@ _ROBUSTBENCH = {
     "threat_model": ("Linf", "L2", "corruptions", "corruptions_3d"),
 }
 _ATTACK_KEYS = {"kind": str, "norm": str, "levels": list, "params": dict, "seed": int, "draws": int}
-_SUITE_KEYS = {"models": list, "attacks": list, "dataset": str, "n": int, "exhibits": list}
+_SUITE_KEYS = {"models": list, "attacks": list, "dataset": str, "n": int, "exhibits": list, "include": list}
 _TYPE_NAMES = {str: "a string", dict: "a table", list: "a list", int: "a whole number", bool: "true or false"}
 
 
@@ -392,11 +392,11 @@ def read_suite(path: Path) -> Suite:
     Raises:
         CatalogError: the file is missing, is no TOML, or has a wrong key or value.
     """
-    given = {"exhibits": [], **_read_toml(path, _SUITE_KEYS)}
+    given = {"exhibits": [], "include": [], **_read_toml(path, _SUITE_KEYS)}
     missing = [key for key in _SUITE_KEYS if key not in given]
     if missing:
         raise CatalogError(f"{path}: needs the key {missing[0]!r}; a suite has {', '.join(_SUITE_KEYS)}")
-    for key in ("models", "attacks"):
+    for key in ("models", "attacks", "include"):
         if not all(isinstance(name, str) for name in given[key]):
             raise CatalogError(f"{path}: key {key!r}: {given[key]!r}; allowed: a list of names")
     for exhibit in given["exhibits"]:
@@ -409,7 +409,40 @@ def read_suite(path: Path) -> Suite:
         given["dataset"],
         given["n"],
         tuple(given["exhibits"]),
+        tuple(given["include"]),
     )
+
+
+def resolve_suites(name: str) -> list[tuple[Suite, list[AttackSpec]]]:
+    """A suite and those that it includes, each once and with its attacks, in the order in which they are run.
+
+    Args:
+        name: as for ``resolve_suite``; included suites are likewise names or paths, which count from the folder of the
+            suite that includes them.
+
+    Raises:
+        UnknownNameError: nothing is registered under a name.
+        CatalogError: as for ``resolve_suite``; or an included suite is of another data set.
+    """
+    found: dict[str | Path, tuple[Suite, list[AttackSpec]]] = {}
+    due = [name]
+    while due:
+        asked = due.pop(0)
+        # Of a file there may be several paths.
+        identity = Path(asked).resolve() if asked.endswith(".toml") else asked
+        if identity in found:
+            continue
+        suite, _ = found[identity] = resolve_suite(asked)
+        first = next(iter(found.values()))[0]
+        if suite.dataset != first.dataset:
+            raise CatalogError(
+                f"suite {asked!r}: key 'dataset': {suite.dataset!r}; allowed: {first.dataset!r}, that of suite "
+                f"{name!r}, which includes it"
+            )
+        due += [
+            str(Path(asked).parent / included) if included.endswith(".toml") else included for included in suite.include
+        ]
+    return list(found.values())
 
 
 def resolve_suite(name: str) -> tuple[Suite, list[AttackSpec]]:

@@ -102,6 +102,7 @@ def list_suites(as_json: Json = False) -> None:
             "models": list(suite.models),
             "attacks": list(suite.attacks),
             "exhibits": list(suite.exhibits),
+            "include": list(suite.include),
         }
         for suite in chosen
     ]
@@ -131,7 +132,7 @@ def run_suite(
         typer.Option(
             "--model",
             help="Model name, SOURCE:NAME, card (.toml), Python file (.py, .py:NAME) or program (.pt, .ts, .pt2); "
-            "repeatable.",
+            "repeatable; takes the place of the suite's models, and of the suites that it includes.",
         ),
     ] = None,
     dataset: Annotated[
@@ -151,38 +152,42 @@ def run_suite(
     """Run a suite over models; a run that was stopped goes on where it stood."""
     from hahbench.attacks import on_reference_engine
     from hahbench.attacks.corruption import on_sources
-    from hahbench.catalog import resolve_models, resolve_suite
+    from hahbench.catalog import resolve_models, resolve_suites
     from hahbench.data import find_dataset, load_images
     from hahbench.device import choose_device
     from hahbench.progress import RunProgress
     from hahbench.run import check_cards, run
+    from hahbench.spec import Cell
     from hahbench.store import Store
 
-    asked, attacks = resolve_suite(suite)
-    if engine == "reference":
-        attacks = [on_reference_engine(spec) for spec in attacks]
-    dataset_argument = dataset or asked.dataset
-    cards = [card for name in model or asked.models for card in resolve_models(name, dataset_argument)]
+    asked = resolve_suites(suite)
+    dataset_argument = dataset or asked[0][0].dataset
+    parts = []
+    for part, attacks in asked[:1] if model else asked:
+        cards = [card for name in model or part.models for card in resolve_models(name, dataset_argument)]
+        parts.append((cards, [on_reference_engine(spec) for spec in attacks] if engine == "reference" else attacks))
     # All that can be wrong before the images are read, which may take a download.
     find_dataset(dataset_argument)
-    check_cards(cards, dataset_argument)
+    for cards, _ in parts:
+        check_cards(cards, dataset_argument)
     torch_device = choose_device(device)
     images = load_images(dataset_argument, "test", data)
-    attacks = on_sources(attacks, images.name, images.labels.numpy(), data, photographs)
     folder = Store(store)
+    cells: list[Cell] = []
     with RunProgress() as progress:
-        cells = run(
-            cards,
-            attacks,
-            images,
-            asked.n if n is None else n,
-            dataset_argument=dataset_argument,
-            from_path=data is not None,
-            store=folder,
-            device=torch_device,
-            observer=progress,
-            kinds_of_exhibits=asked.exhibits,
-        )
+        for (cards, attacks), (part, _) in zip(parts, asked, strict=False):
+            cells += run(
+                cards,
+                on_sources(attacks, images.name, images.labels.numpy(), data, photographs),
+                images,
+                asked[0][0].n if n is None else n,
+                dataset_argument=dataset_argument,
+                from_path=data is not None,
+                store=folder,
+                device=torch_device,
+                observer=progress,
+                kinds_of_exhibits=part.exhibits,
+            )
     if as_json:
         from hahbench.metrics import scores
         from hahbench.spec import networks

@@ -164,7 +164,10 @@ class AttackSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """Models x attacks on the first ``n`` test samples of a data set, with the exhibits to keep of each model."""
+    """Models x attacks on the first ``n`` test samples of a data set, with the exhibits to keep of each model.
+
+    ``include`` names suites that are run after it, on as many samples of the same data set.
+    """
 
     name: str
     models: tuple[str, ...]
@@ -172,6 +175,7 @@ class Suite:
     dataset: str
     n: int
     exhibits: tuple[ExhibitKind, ...] = ()
+    include: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -124,6 +124,26 @@ def test_a_suite_may_name_another_level(tmp_path: Path) -> None:
         catalog.resolve_suite(str(suite))
 
 
+def write_suite(path: Path, include: str, dataset: str = "shapes") -> Path:
+    return write(path, f'dataset = "{dataset}"\nn = 5\nmodels = []\nattacks = ["clean"]\ninclude = [{include}]')
+
+
+def test_a_suite_may_include_others_each_of_which_is_run_once(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    path = write_suite(tmp_path / "whole.toml", '"parts/one.toml", "quick"')
+    write_suite(tmp_path / "parts" / "one.toml", '"two.toml", "../whole.toml"')
+    write_suite(tmp_path / "parts" / "two.toml", '"quick", "two.toml"')
+    assert [suite.name for suite, _ in catalog.resolve_suites(str(path))] == ["whole", "one", "quick", "two"]
+
+
+def test_an_included_suite_is_of_the_same_data_set(tmp_path: Path) -> None:
+    path = write_suite(tmp_path / "whole.toml", '"quick"', dataset="cifar10")
+    with pytest.raises(CatalogError, match=r"suite 'quick': key 'dataset': 'shapes'; allowed: 'cifar10', that of "):
+        catalog.resolve_suites(str(path))
+    with pytest.raises(UnknownNameError, match="unknown suite 'quik'; did you mean 'quick'"):
+        catalog.resolve_suites(str(write_suite(tmp_path / "whole.toml", '"quik"')))
+
+
 @pytest.mark.parametrize("bases", [{"a": "a"}, {"a": "b", "b": "a"}, {"a": "b", "b": "c", "c": "b"}])
 def test_cards_that_amend_each_other_are_refused(tmp_path: Path, bases: dict[str, str]) -> None:
     for name, base in bases.items():

@@ -90,6 +90,18 @@ def test_run_gives_its_scores_as_json(run: Run, clean_suite: Path, tmp_path: Pat
     assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1
 
 
+def test_a_run_goes_through_the_suites_that_its_suite_includes(run: Run, clean_suite: Path, tmp_path: Path) -> None:
+    path = tmp_path / "both.toml"
+    path.write_text('dataset = "shapes"\nn = 6\nmodels = ["HaH"]\nattacks = ["clean"]\ninclude = ["clean-only.toml"]')
+    code, out, _ = run("run", path, "--store", tmp_path / "store", "--json")
+    assert code == 0
+    assert [(row["model"], row["n"]) for row in json.loads(out)] == [("shapes/HaH", 6), ("shapes/Standard", 6)]
+    # A model of one's own takes the place of all of them.
+    code, out, _ = run("run", path, "--model", "HaH-BPDA", "--store", tmp_path / "store", "--json")
+    assert code == 0
+    assert [row["model"] for row in json.loads(out)] == ["shapes/HaH-BPDA"]
+
+
 def test_infinity_is_a_string_in_json() -> None:
     assert json.loads(cli._json([{"value": float("inf"), "low": 0.5, "level": float("nan")}])) == [
         {"value": "inf", "low": 0.5, "level": None}

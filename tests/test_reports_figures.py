@@ -179,9 +179,10 @@ def test_autoattack_is_marked_at_its_norm_and_epsilon() -> None:
     assert found[["value", "low", "high"]].to_numpy() == pytest.approx(np.array(expected), abs=0.001)
 
 
-def test_of_two_attacks_on_one_network_what_withstands_both_is_marked() -> None:
-    results = Results().add("HaH", 6, attack="autoattack-l2", level=0.25, norm="l2", worst_case=True)
-    results.add("HaH-BPDA", 5, attack="autoattack-l2", level=0.25, norm="l2", worst_case=True)
+@pytest.mark.parametrize(("model", "attack"), [("HaH-BPDA", "apgd-l2"), ("HaH", "autoattack-l2")])
+def test_of_two_attacks_on_one_network_what_withstands_both_is_marked(model: str, attack: str) -> None:
+    results = Results().add("HaH", 6, attack="apgd-l2", level=0.25, norm="l2", worst_case=True)
+    results.add(model, 5, attack=attack, level=0.25, norm="l2", worst_case=True)
     results.outcomes[1]["adv_pred"] = results.outcomes[1]["adv_pred"].to_numpy()[::-1]
     outcomes = pd.concat(results.outcomes)
     cells = pd.DataFrame(results.cells).assign(display="HaH")
@@ -215,24 +216,24 @@ def test_figure_6_takes_the_number_of_blocks_from_the_models_name() -> None:
     scores = pd.DataFrame(
         [
             ("cifar10/Standard", "clean", math.nan, 0.9),
-            ("HaH-4", "autoattack-linf", 2 / 255, 0.25),
+            ("HaH-4", "apgd-linf", 2 / 255, 0.25),
             ("ResNet-18", "clean", math.nan, 0.95),
         ],
         columns=["model", "attack", "level", "value"],
     ).assign(low=0.0, high=1.0)
     under_autoattack = pd.DataFrame(
         [
-            ("HaH-4", "autoattack-linf", 2 / 255, 20),
-            ("cifar10/HaH", "autoattack-l2", 0.25, 30),
-            ("HaH", "autoattack-l2", 0.5, 10),
+            ("HaH-4", "linf", 2 / 255, 20),
+            ("cifar10/HaH", "l2", 0.25, 30),
+            ("HaH", "l2", 0.5, 10),
         ],
-        columns=["model", "attack", "level", "value"],
+        columns=["model", "norm", "level", "value"],
     ).assign(low=0.0, high=100.0)
     points = blocks.accuracies(scores, under_autoattack)
     assert points[["display", "blocks", "value"]].to_numpy().tolist() == [
         ["Clean", 0, 90],
-        ["AutoAttack l_inf 2/255", 4, 20],
-        ["AutoAttack l2 0.25", 6, 30],
+        ["APGD l_inf 2/255", 4, 20],
+        ["APGD l2 0.25", 6, 30],
     ]
 
 

@@ -100,7 +100,7 @@ def page_of(folder: Path, model: str) -> Path:
 
 def test_the_leaderboard_has_a_row_a_model(leaderboard: Page) -> None:
     assert leaderboard.rows == [
-        ["Rank", "Model", "Clean", "AutoAttack l_inf 2/255", "Gaussian noise sigma 0.1", "FMN l2, median norm", *FACTS],
+        ["Rank", "Model", "Clean", "APGD l_inf 2/255", "Gaussian noise sigma 0.1", "FMN l2, median norm", *FACTS],
         [
             "1",
             "HaH",
@@ -123,7 +123,7 @@ def test_every_score_says_its_interval_and_every_verdict_its_reasons(leaderboard
     assert len(details) == 3 + 3 + 2
     assert details[0] == "95 % interval 59.6 to 98.2, 10 samples"
     assert details[1] == "95 % interval 31.3 to 83.2, 10 samples\nsuspect: so & so"
-    assert details[3].startswith("AutoAttack l_inf 2/255: suspect: so & so")
+    assert details[3].startswith("APGD l_inf 2/255: suspect: so & so")
     # So that the keyboard reaches what the mouse does.
     assert leaderboard.having("tabindex").count("0") == len(details) + 1
     assert leaderboard.having("aria-describedby") == ["details"] * len(details)
@@ -162,7 +162,7 @@ def test_a_model_page_shows_the_card_and_the_hashes(folder: Path) -> None:
 
 def test_a_model_page_shows_scores_fragile_samples_and_training_log(folder: Path) -> None:
     rows = Page(page_of(folder, "HaH")).rows
-    assert ["AutoAttack l_inf 2/255", "60.0", "31.3 to 83.2", "10", "1", "suspect: so & so"] in rows
+    assert ["APGD l_inf 2/255", "60.0", "31.3 to 83.2", "10", "1", "suspect: so & so"] in rows
     assert ["epoch", "loss"] in rows
     assert ["1", "2.5"] in rows
     fragile = rows[rows.index(["Index", "Label", "Predicted", "l0", "l1", "l2", "l_inf"]) + 1 :]

@@ -147,7 +147,7 @@ def test_a_threat_model_shows_its_columns_its_models_and_their_ranks(board: webd
     choose(board, "l2")
     assert [title for title in headings(board) if title[:2] in ("Cl", "Au", "Ga", "FM")] == [
         "Clean",
-        "AutoAttack l2 0.25",
+        "APGD l2 0.25",
         "FMN l2, median norm",
     ]
     assert shows(board, "ba"), models(board)
@@ -163,8 +163,8 @@ def test_a_threat_model_shows_its_columns_its_models_and_their_ranks(board: webd
 def test_threat_models_are_chosen_by_keyboard(board: webdriver.Chrome) -> None:
     board.find_element(By.CSS_SELECTOR, '[name="threat-model"][value=""]').send_keys(Keys.ARROW_RIGHT)
     assert shows(board, "ab"), models(board)
-    assert "AutoAttack l_inf 2/255" in headings(board)
-    assert "AutoAttack l2 0.25" not in headings(board)
+    assert "APGD l_inf 2/255" in headings(board)
+    assert "APGD l2 0.25" not in headings(board)
 
 
 def test_intervals_show_on_hover(board: webdriver.Chrome) -> None:

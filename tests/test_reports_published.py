@@ -23,10 +23,10 @@ def accuracies() -> pd.DataFrame:
     ("table", "model", "attack", "level", "accuracy"),
     [
         ("table1", "Standard", "clean", math.nan, 0.925),
-        ("table1", "Standard", "autoattack-linf", 2 / 255, 0.104),
+        ("table1", "Standard", "apgd-linf", 2 / 255, 0.104),
         ("table1", "HaH", "gaussian-noise", 0.1, 0.64),
         ("table2", "Adv", "corruption-contrast", math.nan, 0.18),
-        ("table3", "HaH-no-threshold", "autoattack-l2", 0.25, 0.025),
+        ("table3", "HaH-no-threshold", "apgd-l2", 0.25, 0.025),
     ],
 )
 def test_numbers_of_the_paper(

@@ -113,8 +113,8 @@ def test_scores_are_those_of_the_csv_and_none_is_made_up(board: dict[str, Any], 
 def test_columns_say_what_the_scores_are(board: dict[str, Any]) -> None:
     assert [(column["title"], column["threat_model"], column["metric"]) for column in board["columns"]] == [
         ("Clean", None, "accuracy"),
-        ("AutoAttack l_inf 2/255", "linf", "accuracy"),
-        ("AutoAttack l2 0.25", "l2", "accuracy"),
+        ("APGD l_inf 2/255", "linf", "accuracy"),
+        ("APGD l2 0.25", "l2", "accuracy"),
         ("Gaussian noise sigma 0.1", "noise", "accuracy"),
         ("FMN l2, median norm", "l2", "median_norm"),
     ]
@@ -125,7 +125,7 @@ def test_clean_images_that_were_not_measured_are_no_threat_model(tmp_path: Path)
     board = json.loads((folder / "leaderboard.json").read_text(encoding="utf-8"))
     assert [(column["title"], column["threat_model"]) for column in board["columns"]] == [
         ("Clean", None),
-        ("AutoAttack l_inf 2/255", "linf"),
+        ("APGD l_inf 2/255", "linf"),
     ]
 
 

@@ -43,8 +43,13 @@ _NOISE = Column("gaussian-noise", 0.1)
 
 
 def ranked_by(scores: pd.DataFrame) -> list[Column]:
-    """The accuracies that models are ranked by, those that count most first, as far as any model has them."""
+    """The accuracies that models are ranked by, those that count most first, as far as any model has them.
+
+    AutoAttack comes before its two APGD members, unless more models have been through those alone.
+    """
+    models_with = scores.drop_duplicates(["attack", "model", "model_digest"])["attack"].value_counts()
     by = [Column("autoattack-linf", 2 / 255), Column("apgd-linf", 2 / 255)]
+    by.sort(key=lambda column: -models_with.get(column.attack, 0))
     by += [
         column for column in _others(scores) if column.metric == "accuracy" and not column.attack.endswith(REFERENCE)
     ]

@@ -60,8 +60,8 @@ TABLE1 = Table(
     (
         Column("clean"),
         Column("gaussian-noise", 0.1),
-        Column("autoattack-linf", 2 / 255),
-        Column("autoattack-l2", 0.25),
+        Column("apgd-linf", 2 / 255),
+        Column("apgd-l2", 0.25),
     ),
 )
 

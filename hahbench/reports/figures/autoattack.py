@@ -7,27 +7,28 @@ import pandas as pd
 from hahbench.metrics import accuracy, newest_cells
 from hahbench.spec import NORMS
 
+ATTACKS = tuple(f"{name}-{norm}" for name in ("autoattack", "apgd") for norm in NORMS)
+"""AutoAttack, whole or its two APGD members."""
+
 
 def autoattack_accuracies(cells: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
-    """The accuracies under AutoAttack. A sample counts where it withstood every draw, and every model of that name.
+    """The accuracies under ``ATTACKS``. A sample counts where it withstood all of them, and every model of that name.
 
     Args:
         cells: as the store gives them, and ``display``, the model's name.
         outcomes: as the store gives them.
 
     Returns:
-        ``display``, ``attack``, ``norm``, ``level``, the epsilon, and ``value`` in percent with its 95 % interval
-        ``low`` and ``high``.
+        ``display``, ``norm``, ``level``, the epsilon, and ``value`` in percent with its 95 % interval ``low`` and
+        ``high``.
     """
-    named = ["display", "attack", "norm", "level"]
-    attacks = cells[cells["attack"].isin([f"autoattack-{norm}" for norm in NORMS])]
-    found = outcomes.merge(newest_cells(attacks)[["key", *named]], on="key")
-    right = (
-        found.assign(right=found["adv_pred"] == found["label"]).groupby([*named, "index"], sort=False)["right"].all()
-    )
+    ball = ["display", "norm", "level"]
+    attacks = newest_cells(cells[cells["attack"].isin(ATTACKS)])
+    found = outcomes.merge(attacks[["key", *ball]], on="key")
+    right = found.assign(right=found["adv_pred"] == found["label"]).groupby([*ball, "index"], sort=False)["right"].all()
     rows = []
-    for names, part in right.groupby(named, sort=False):
+    for names, part in right.groupby(ball, sort=False):
         value, low, high, _ = accuracy(part.to_numpy(float))
         percent = {"value": 100 * value, "low": 100 * low, "high": 100 * high}
-        rows.append(dict(zip(named, names, strict=True)) | percent)
-    return pd.DataFrame(rows, columns=[*named, "value", "low", "high"])
+        rows.append(dict(zip(ball, names, strict=True)) | percent)
+    return pd.DataFrame(rows, columns=[*ball, "value", "low", "high"])

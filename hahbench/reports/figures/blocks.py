@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hahbench.reports.figures import style
+from hahbench.reports.figures.autoattack import ATTACKS
 from hahbench.reports.tables import TABLE1
 from hahbench.spec import name_without_folder
 
@@ -26,9 +27,10 @@ def accuracies(scores: pd.DataFrame, under_autoattack: pd.DataFrame) -> pd.DataF
         ``display``, the title of the score, ``blocks``, ``value``, ``low`` and ``high``.
     """
     values = ["value", "low", "high"]
-    others = scores[~scores["attack"].isin(under_autoattack["attack"])]
+    others = scores[~scores["attack"].isin(ATTACKS)]
     others = others.assign(**{name: others[name] * 100 for name in values})
-    points = pd.concat([others, under_autoattack], ignore_index=True)
+    robust = under_autoattack.assign(attack="apgd-" + under_autoattack["norm"])
+    points = pd.concat([others, robust], ignore_index=True)
     blocks = points["model"].map(name_without_folder).map({name: place for place, name in enumerate(MODELS)})
     wanted = {(column.attack, column.level): column.title for column in COLUMNS}
     levels = points["level"].astype(object).where(points["level"].notna(), None)

@@ -210,7 +210,7 @@ def _write_minimum_norms(files: _Files, results: Results, models: pd.DataFrame) 
     sizes = sizes[sizes["display"].isin(shown)]
     networks = "; ".join(other.values())
     norms = f"Of networks also attacked through other gradients ({networks}), the lower of the two norms counts."
-    accuracies = f"{norms} AutoAttack's marks are of what withstands both."
+    accuracies = f"{norms} The hollow marks are of what withstands both."
     text = (
         "The smallest perturbations that FMN found, of the samples that were classified correctly and then broken: "
         "their distribution, on logarithmic axes that leave out the tail of the smallest hundredth, and their mean "
@@ -221,8 +221,9 @@ def _write_minimum_norms(files: _Files, results: Results, models: pd.DataFrame) 
     text = (
         "The part of all samples that no perturbation of size epsilon or less broke, read off the smallest ones that "
         "FMN found, so that the true robust accuracy is at most this; the bands are Wilson's 95 % intervals at each "
-        "epsilon by itself. Hollow marks: the accuracy under AutoAttack at its epsilon, with the same interval; where "
-        "they lie below the curve, FMN overstates the robustness."
+        "epsilon by itself. Hollow marks: the accuracy under AutoAttack's two APGD members, and under its others where "
+        "those were run, at their epsilon, with the same interval; where they lie below the curve, FMN overstates the "
+        "robustness."
     )
     marks = autoattack.autoattack_accuracies(cells, results.outcomes)
     figure = robustness_curve.draw(robustness_curve.robust_accuracies(sizes), marks, shown)
@@ -243,8 +244,9 @@ def _write_blocks(files: _Files, results: Results) -> None:
     points = blocks.accuracies(results.scores.merge(of_figure[_MODEL], on=_MODEL), under_autoattack)
     if points["blocks"].nunique() >= _FEWEST_NUMBERS_OF_BLOCKS:
         text = (
-            f"With Wilson's 95 % intervals over the samples. {_BESIDE} Where a network was also attacked through other "
-            "gradients, the accuracy under AutoAttack is of what withstands both."
+            f"With Wilson's 95 % intervals over the samples. {_BESIDE} APGD stands for AutoAttack's two APGD members. "
+            "Where a network was also attacked by its others, or through other gradients, the accuracy is of what "
+            "withstands all."
         )
         files.add("figure6-blocks", title, text, blocks.draw(points), of_figure["display"])
 
