@@ -223,16 +223,25 @@ def report(
 
 @app.command("export")
 def export(
-    target: Annotated[Literal["robustbench"], typer.Argument(help="Whose format.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder in which model_info is made.")],
+    target: Annotated[
+        Literal["outcomes", "robustbench"],
+        typer.Argument(help="All outcomes in one file, for 'import'; or results in RobustBench's format."),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", help="Parquet file of the outcomes; or folder in which model_info is made.")
+    ],
     store: StoreFolder = Path("results"),
 ) -> None:
-    """Write results in the format of another project."""
+    """Write results for others to read."""
+    from hahbench.archive import write_archive
     from hahbench.reports.robustbench import export_robustbench
     from hahbench.store import Store
 
     finished = Store(store)
     try:
+        if target == "outcomes":
+            print(f"{out}: {write_archive(finished, out)} cells")
+            return
         paths, left_out = export_robustbench(*finished.read(), finished.read_records(), out)
     except OSError as error:
         raise HahbenchError(f"{out}: cannot be written: {error.strerror}") from error
@@ -240,6 +249,19 @@ def export(
         warnings.warn(line, stacklevel=1)
     for path in paths:
         print(path)
+
+
+@app.command("import")
+def import_outcomes(
+    file: Annotated[Path, typer.Argument(help="File of 'hahbench export outcomes'.")],
+    store: StoreFolder = Path("results"),
+) -> None:
+    """Put published outcomes into a store; runs go on from there, and reports show them."""
+    from hahbench.archive import read_archive
+    from hahbench.store import Store
+
+    cells, new = read_archive(file, Store(store))
+    print(f"{cells} cells in {file}, {new} of them new in {store}")
 
 
 @app.command("new-plugin")

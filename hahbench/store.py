@@ -98,11 +98,8 @@ class Store:
         if isinstance(kept, Exhibit):
             folder, name = self.folder / kept.kind, f"{kept.model}-{kept.attack or kept.kind}"
         else:
-            level = "" if kept.level is None else f"-{kept.level:.6g}"
-            folder, name = self.folder, f"{kept.model}-{kept.attack.name}{level}-{kept.seed}"
-        name = re.sub(r"[^A-Za-z0-9.-]+", "_", name)
-        # Files of another layout count as absent.
-        return folder / f"{name[:120]}-{digest(kept.key, SCHEMA)[:20]}.parquet"
+            folder, name = self.folder, _cell_name(kept.model, kept.attack.name, kept.level, kept.seed)
+        return folder / _file_name(name, kept.key)
 
     def __contains__(self, kept: Cell | Exhibit) -> bool:
         return self.path(kept).is_file()
@@ -221,15 +218,36 @@ class Store:
         Raises:
             StoreError: there is nothing to read, or a file is damaged or of another layout.
         """
-        if only is None:
-            paths = sorted(self.folder.glob("*.parquet"))
-            if not paths:
-                raise StoreError(
-                    f"{self.folder}: holds no results; 'hahbench run SUITE --store {self.folder}' makes some"
-                )
-        else:
-            paths = [self.path(cell) for cell in only]
+        paths = self._cell_files() if only is None else [self.path(cell) for cell in only]
         return _read_all(paths, CELL_COLUMNS, OUTCOME_COLUMNS)
+
+    def _cell_files(self) -> list[Path]:
+        paths = sorted(self.folder.glob("*.parquet"))
+        if not paths:
+            raise StoreError(f"{self.folder}: holds no results; 'hahbench run SUITE --store {self.folder}' makes some")
+        return paths
+
+    def read_cells(self) -> Iterator[tuple[dict[str, Any], pa.Table]]:
+        """What each file says of its cell, and the cell's outcomes.
+
+        Raises:
+            StoreError: there is nothing to read, or a file is damaged or of another layout.
+        """
+        for path in self._cell_files():
+            yield _read_table(path)
+
+    def add_cell(self, said: Mapping[str, Any], outcomes: pa.Table) -> bool:
+        """Keep a cell of another store, as ``read_cells`` gives it; whether it was not there yet.
+
+        Raises:
+            StoreError: the disk is full or the folder not writable; what is there already stays.
+        """
+        name = _cell_name(said["model"], said["attack"], said["level"], said["seed"])
+        path = self.folder / _file_name(name, said["key"])
+        if path.is_file():
+            return False
+        _write_table(path, outcomes, said)
+        return True
 
     def read_exhibits(self, kind: ExhibitKind) -> tuple[pd.DataFrame, pd.DataFrame]:
         """All exhibits of a kind: a frame with ``EXHIBIT_COLUMNS``, and what they show with a column ``key`` added.
@@ -265,6 +283,15 @@ class Store:
         return [_read_record(path) for path in sorted((self.folder / "models").glob("*.json"))]
 
 
+def _cell_name(model: str, attack: str, level: float | None, seed: int) -> str:
+    return f"{model}-{attack}{'' if level is None else f'-{level:.6g}'}-{seed}"
+
+
+def _file_name(name: str, key: str) -> str:
+    # Files of another layout count as absent.
+    return f"{re.sub(r'[^A-Za-z0-9.-]+', '_', name)[:120]}-{digest(key, SCHEMA)[:20]}.parquet"
+
+
 def _write(path: Path, rows: pd.DataFrame, said: Mapping[str, Any]) -> None:
     _write_table(path, pa.Table.from_pandas(rows, preserve_index=False), said)
 
@@ -285,10 +312,14 @@ def _write_whole(path: Path, content: bytes | memoryview) -> None:
         raise StoreError(f"{path}: cannot be written: {error.strerror}; the cells finished before are kept") from error
 
 
+def record_from(said: Mapping[str, Any]) -> ModelRecord:
+    """A record of a model from its fields, as JSON has them."""
+    return ModelRecord(**{**said, "training_log": tuple(said["training_log"])})
+
+
 def _read_record(path: Path) -> ModelRecord:
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        return ModelRecord(**{**said, "training_log": tuple(said["training_log"])})
+        return record_from(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
     except (KeyError, TypeError, ValueError) as error:
