@@ -156,38 +156,44 @@ def run_suite(
     from hahbench.data import find_dataset, load_images
     from hahbench.device import choose_device
     from hahbench.progress import RunProgress
-    from hahbench.run import check_cards, run
-    from hahbench.spec import Cell
+    from hahbench.run import Part, check_cards, run
     from hahbench.store import Store
 
-    asked = resolve_suites(suite)
-    dataset_argument = dataset or asked[0][0].dataset
-    parts = []
-    for part, attacks in asked[:1] if model else asked:
-        cards = [card for name in model or part.models for card in resolve_models(name, dataset_argument)]
-        parts.append((cards, [on_reference_engine(spec) for spec in attacks] if engine == "reference" else attacks))
+    suites = resolve_suites(suite)
+    dataset_argument = dataset or suites[0][0].dataset
+    asked = [
+        (
+            [card for name in model or part.models for card in resolve_models(name, dataset_argument)],
+            [on_reference_engine(spec) for spec in attacks] if engine == "reference" else attacks,
+            part.exhibits,
+        )
+        for part, attacks in (suites[:1] if model else suites)
+        # Of a suite without models there may be nothing but what it includes.
+        if model or part.models or not part.include
+    ]
     # All that can be wrong before the images are read, which may take a download.
     find_dataset(dataset_argument)
-    for cards, _ in parts:
+    for cards, _, _ in asked:
         check_cards(cards, dataset_argument)
     torch_device = choose_device(device)
     images = load_images(dataset_argument, "test", data)
+    labels = images.labels.numpy()
+    parts = [
+        Part(cards, on_sources(attacks, images.name, labels, data, photographs), exhibits)
+        for cards, attacks, exhibits in asked
+    ]
     folder = Store(store)
-    cells: list[Cell] = []
     with RunProgress() as progress:
-        for (cards, attacks), (part, _) in zip(parts, asked, strict=False):
-            cells += run(
-                cards,
-                on_sources(attacks, images.name, images.labels.numpy(), data, photographs),
-                images,
-                asked[0][0].n if n is None else n,
-                dataset_argument=dataset_argument,
-                from_path=data is not None,
-                store=folder,
-                device=torch_device,
-                observer=progress,
-                kinds_of_exhibits=part.exhibits,
-            )
+        cells = run(
+            parts,
+            images,
+            suites[0][0].n if n is None else n,
+            dataset_argument=dataset_argument,
+            from_path=data is not None,
+            store=folder,
+            device=torch_device,
+            observer=progress,
+        )
     if as_json:
         from hahbench.metrics import scores
         from hahbench.spec import networks

@@ -57,9 +57,8 @@ class RunProgress(_Bar):
     def planned(self, jobs: Sequence[Job], done: int) -> None:
         """Say how much there is to do."""
         self._say(f"{len(jobs)} cells to run, {done} in the store already")
-        # One run may follow another.
-        total = self._spent + sum(job.attack.passes for job in jobs) or 1
-        self._progress.update(self._task, total=total, completed=self._spent if jobs else total, description="")
+        total = sum(job.attack.passes for job in jobs)
+        self._progress.update(self._task, total=total or 1, completed=0 if jobs else 1, description="")
 
     def started(self, job: Job) -> None:
         """Name the cell."""

@@ -12,7 +12,7 @@ import platform
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -54,6 +54,21 @@ class Job:
     twins: tuple[Cell, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Models x attacks: what one suite asks for.
+
+    Attributes:
+        cards: the models; each attack may be compared with what was made on the others.
+        attacks: each is run at all its levels, ``draws`` times.
+        exhibits: what to keep of the models for figures, after the cells; exhibits are resumed like cells.
+    """
+
+    cards: Sequence[ModelCard]
+    attacks: Sequence[AttackSpec]
+    exhibits: Sequence[ExhibitKind] = ()
+
+
 class Observer(Protocol):
     """Is told how a run goes on."""
 
@@ -77,8 +92,7 @@ class Observer(Protocol):
 
 
 def run(
-    cards: Sequence[ModelCard],
-    attacks: Sequence[AttackSpec],
+    parts: Sequence[Part],
     images: ImageSet,
     n: int,
     *,
@@ -87,7 +101,6 @@ def run(
     store: Store,
     device: torch.device,
     observer: Observer,
-    kinds_of_exhibits: Sequence[ExhibitKind] = (),
 ) -> list[Cell]:
     """Run every cell that the store does not hold.
 
@@ -95,8 +108,7 @@ def run(
     cell is stored as soon as it is finished. Several runs may share a store, and so the work: each cell is done by one.
 
     Args:
-        cards: the models.
-        attacks: each is run at all its levels, ``draws`` times.
+        parts: one after the other; a cell that two of them have is run once.
         images: the test set, of which the first ``n`` images are used.
         n: the number of samples.
         dataset_argument: the name under which the data set was asked for.
@@ -104,7 +116,6 @@ def run(
         store: where outcomes are kept.
         device: where the models run.
         observer: is told how it goes.
-        kinds_of_exhibits: what to keep for figures, after the cells; exhibits are resumed like cells.
 
     Returns:
         All cells of the run, those found in the store included.
@@ -112,15 +123,19 @@ def run(
     Raises:
         HahbenchError: something asked for is wrong; the cells finished before are kept.
     """
-    check_cards(cards, dataset_argument)
-    check_trained_on(cards, images, dataset_argument)
+    for part in parts:
+        check_cards(part.cards, dataset_argument)
+        check_trained_on(part.cards, images, dataset_argument)
     samples = images.first(n)
     store.check_writable()
-    jobs = plan(cards, attacks, images, samples, device)
-    for job in {job.cell.model: job for job in jobs}.values():
+    planned = [plan(part.cards, part.attacks, images, samples, device) for part in parts]
+    every = {job.cell.key: job for jobs in planned for job in jobs}
+    if not every:
+        raise HahbenchError("there is nothing to run; a suite needs one or more attacks")
+    for job in {(job.cell.model, job.cell.model_digest): job for job in every.values()}.values():
         store.write_record(model_record(job.card, job.cell.model_digest, len(images.classes)))
-    missing = [job for job in jobs if job.cell not in store]
-    observer.planned(missing, len(jobs) - len(missing))
+    missing = [job for job in every.values() if job.cell not in store]
+    observer.planned(missing, len(every) - len(missing))
     facts = {
         "dataset_argument": dataset_argument,
         "from_path": from_path,
@@ -128,15 +143,31 @@ def run(
         "source": images.source,
         "n": n,
     }
+    for part, jobs in zip(parts, planned, strict=True):
+        _run_part(jobs, part.exhibits, images, samples.to(device), facts, store, device, observer)
+    return [job.cell for job in every.values()]
+
+
+def _run_part(
+    jobs: Sequence[Job],
+    kinds_of_exhibits: Sequence[ExhibitKind],
+    images: ImageSet,
+    samples: Samples,
+    facts: Mapping[str, Any],
+    store: Store,
+    device: torch.device,
+    observer: Observer,
+) -> None:
+    """Run the cells of one part; ``facts`` are what the store is told of all of them."""
+    n = len(samples)
     makers = {
         "device": device_name(device),
         "versions": f"hahbench {hahbench.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
     }
-    samples_on_device = samples.to(device)
     prepared = {job.card.name: job.prepared for job in jobs}
 
     def examine(job: Job, outcomes: pd.DataFrame) -> None:
-        verdict = verdict_on(job, samples_on_device, outcomes, prepared)
+        verdict = verdict_on(job, samples, outcomes, prepared)
         if verdict:
             store.set_verdict(job.cell, verdict)
         if verdict not in ("", "ok"):
@@ -149,15 +180,15 @@ def run(
                 if claimed and not store.verdict(job.cell):
                     examine(job, store.read([job.cell])[1])
     # The samples from one on: some attacks keep what they made of the same samples for the next model.
-    left = {0: samples_on_device}
+    left = {0: samples}
     clean_pred: dict[int, dict[str, np.ndarray]] = collections.defaultdict(dict)
-    for job in _claimed(missing, store, observer):
+    for job in _claimed([job for job in jobs if job.cell not in store], store, observer):
         observer.started(job)
         started = time.perf_counter()
         made_by, parts = _known(job, images, n, store)
         known = sum(map(len, parts))
         if known < n:
-            rest = left.setdefault(known, samples_on_device[known:])
+            rest = left.setdefault(known, samples[known:])
             parts.append(attack_and_judge(job, rest, clean_pred[known], observer))
             made_by.append(makers)
         outcomes = pd.concat(parts, ignore_index=True)
@@ -181,10 +212,9 @@ def run(
     for exhibit, job in _exhibits(jobs, kinds_of_exhibits):
         if exhibit not in store:
             started = time.perf_counter()
-            shown = _show(exhibit, job, samples_on_device, images.classes, store)
+            shown = _show(exhibit, job, samples, images.classes, store)
             store.write_exhibit(exhibit, shown, _now())
             observer.exhibited(exhibit, time.perf_counter() - started)
-    return [job.cell for job in jobs]
 
 
 def _known(job: Job, images: ImageSet, n: int, store: Store) -> tuple[list[dict[str, str]], list[pd.DataFrame]]:

@@ -8,7 +8,6 @@ import glob
 import io
 import json
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from hahbench import __version__
-from hahbench.atomic import replacing
+from hahbench.atomic import check_writable, replacing
 from hahbench.errors import StoreError
 from hahbench.outcome import ACTIVATION_COLUMNS, EXAMPLE_COLUMNS, OUTCOME_COLUMNS
 from hahbench.spec import Cell, Exhibit, ExhibitKind, ModelRecord, digest
@@ -98,8 +97,11 @@ class Store:
         if isinstance(kept, Exhibit):
             folder, name = self.folder / kept.kind, f"{kept.model}-{kept.attack or kept.kind}"
         else:
-            folder, name = self.folder, _cell_name(kept.model, kept.attack.name, kept.level, kept.seed)
-        return folder / _file_name(name, kept.key)
+            level = "" if kept.level is None else f"-{kept.level:.6g}"
+            folder, name = self.folder, f"{kept.model}-{kept.attack.name}{level}-{kept.seed}"
+        name = re.sub(r"[^A-Za-z0-9.-]+", "_", name)
+        # Files of another layout count as absent.
+        return folder / f"{name[:120]}-{digest(kept.key, SCHEMA)[:20]}.parquet"
 
     def __contains__(self, kept: Cell | Exhibit) -> bool:
         return self.path(kept).is_file()
@@ -111,9 +113,7 @@ class Store:
             StoreError: the folder cannot be made or written to.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder) as probe:
-                probe.write(b"\0" * 4096)
+            check_writable(self.folder)
         except OSError as error:
             raise StoreError(f"{self.folder}: results cannot be written here: {error.strerror}") from error
 
@@ -218,36 +218,15 @@ class Store:
         Raises:
             StoreError: there is nothing to read, or a file is damaged or of another layout.
         """
-        paths = self._cell_files() if only is None else [self.path(cell) for cell in only]
+        if only is None:
+            paths = sorted(self.folder.glob("*.parquet"))
+            if not paths:
+                raise StoreError(
+                    f"{self.folder}: holds no results; 'hahbench run SUITE --store {self.folder}' makes some"
+                )
+        else:
+            paths = [self.path(cell) for cell in only]
         return _read_all(paths, CELL_COLUMNS, OUTCOME_COLUMNS)
-
-    def _cell_files(self) -> list[Path]:
-        paths = sorted(self.folder.glob("*.parquet"))
-        if not paths:
-            raise StoreError(f"{self.folder}: holds no results; 'hahbench run SUITE --store {self.folder}' makes some")
-        return paths
-
-    def read_cells(self) -> Iterator[tuple[dict[str, Any], pa.Table]]:
-        """What each file says of its cell, and the cell's outcomes.
-
-        Raises:
-            StoreError: there is nothing to read, or a file is damaged or of another layout.
-        """
-        for path in self._cell_files():
-            yield _read_table(path)
-
-    def add_cell(self, said: Mapping[str, Any], outcomes: pa.Table) -> bool:
-        """Keep a cell of another store, as ``read_cells`` gives it; whether it was not there yet.
-
-        Raises:
-            StoreError: the disk is full or the folder not writable; what is there already stays.
-        """
-        name = _cell_name(said["model"], said["attack"], said["level"], said["seed"])
-        path = self.folder / _file_name(name, said["key"])
-        if path.is_file():
-            return False
-        _write_table(path, outcomes, said)
-        return True
 
     def read_exhibits(self, kind: ExhibitKind) -> tuple[pd.DataFrame, pd.DataFrame]:
         """All exhibits of a kind: a frame with ``EXHIBIT_COLUMNS``, and what they show with a column ``key`` added.
@@ -281,15 +260,6 @@ class Store:
             StoreError: a file is damaged.
         """
         return [_read_record(path) for path in sorted((self.folder / "models").glob("*.json"))]
-
-
-def _cell_name(model: str, attack: str, level: float | None, seed: int) -> str:
-    return f"{model}-{attack}{'' if level is None else f'-{level:.6g}'}-{seed}"
-
-
-def _file_name(name: str, key: str) -> str:
-    # Files of another layout count as absent.
-    return f"{re.sub(r'[^A-Za-z0-9.-]+', '_', name)[:120]}-{digest(key, SCHEMA)[:20]}.parquet"
 
 
 def _write(path: Path, rows: pd.DataFrame, said: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ from hahbench.errors import CatalogError, StoreError
 from hahbench.exhibits import EXAMPLES, NOISE_STD, activations, most_fragile
 from hahbench.models.load import load_model
 from hahbench.outcome import ACTIVATION_COLUMNS, EXAMPLE_COLUMNS
-from hahbench.run import Job, run
+from hahbench.run import Job, Part, run
 from hahbench.spec import EXHIBITS, AttackSpec, Exhibit, ModelCard
 from hahbench.store import EXHIBIT_COLUMNS, Store
 
@@ -62,7 +62,7 @@ def start_run(folder: Path, kinds: Sequence[Any]) -> list[Exhibit]:
     observer = Counting()
     options: dict[str, Any] = {"dataset_argument": "shapes", "from_path": False, "device": torch.device("cpu")}
     images = load_images("shapes", "test", None)
-    run(cards, ATTACKS, images, N, store=Store(folder), observer=observer, kinds_of_exhibits=kinds, **options)
+    run([Part(cards, ATTACKS, kinds)], images, N, store=Store(folder), observer=observer, **options)
     return observer.exhibits
 
 

@@ -14,7 +14,7 @@ from hahbench.data import load_images
 from hahbench.errors import CatalogError, StoreError
 from hahbench.models.load import build_model, save_weights
 from hahbench.models.record import model_record
-from hahbench.run import run
+from hahbench.run import Part, run
 from hahbench.spec import AttackSpec, ModelCard, ModelRecord
 from hahbench.store import Store
 from hahbench.training.card import card_toml
@@ -40,8 +40,7 @@ RECORD = ModelRecord(
 
 def measure(card: ModelCard, store: Store) -> None:
     run(
-        [card],
-        [AttackSpec("clean", "clean")],
+        [Part([card], [AttackSpec("clean", "clean")])],
         load_images("shapes", "test", None),
         2,
         dataset_argument="shapes",

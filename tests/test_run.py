@@ -23,7 +23,7 @@ from hahbench.data import load_images
 from hahbench.errors import HahbenchError
 from hahbench.models.vgg import vgg16
 from hahbench.outcome import Candidates, Samples
-from hahbench.run import Job, Observer, run
+from hahbench.run import Job, Observer, Part, run
 from hahbench.spec import AttackSpec, Cell, Exhibit, ModelCard
 from hahbench.store import Store
 
@@ -83,7 +83,7 @@ def test_runs_that_share_a_store_share_the_work(tmp_path: Path) -> None:
     def start_run(observer: Observer) -> list[Cell]:
         torch.manual_seed(0)
         options: dict[str, Any] = {"dataset_argument": "shapes", "from_path": False, "device": torch.device("cpu")}
-        return run([untrained], attacks, images, 4, store=store, observer=observer, **options)
+        return run([Part([untrained], attacks)], images, 4, store=store, observer=observer, **options)
 
     class Noting(Silent):
         def __init__(self) -> None:
@@ -115,7 +115,9 @@ def measured(store: Store, n: int, *attacks: AttackSpec, **facts: Any) -> pd.Dat
     """Outcomes of a network on the first ``n`` samples, without their times; ``facts`` amend its card."""
     card = dataclasses.replace(catalog.models()["shapes/Standard"], **facts)
     options: dict[str, Any] = {"dataset_argument": "shapes", "from_path": False, "device": torch.device("cpu")}
-    cells = run([card], attacks, load_images("shapes", "test", None), n, store=store, observer=Silent(), **options)
+    cells = run(
+        [Part([card], attacks)], load_images("shapes", "test", None), n, store=store, observer=Silent(), **options
+    )
     return store.read(cells)[1].drop(columns=["key", "seconds"])
 
 
@@ -206,7 +208,7 @@ def test_what_needs_no_gradient_is_done_once_for_models_that_differ_in_gradients
         specs = [AttackSpec("noise", "gaussian-noise", levels=(0.1,)), AttackSpec("fgsm", "pgd", "linf", (0.03,))]
         images = load_images("shapes", "test", None)
         options: dict[str, Any] = {"dataset_argument": "shapes", "from_path": False, "device": torch.device("cpu")}
-        found, outcomes = store.read(run(cards, specs, images, 8, store=store, observer=Silent(), **options))
+        found, outcomes = store.read(run([Part(cards, specs)], images, 8, store=store, observer=Silent(), **options))
         return outcomes.merge(found[["key", "attack", "model"]], on="key")
 
     monkeypatch.setattr(GaussianNoise, "__call__", noting)
@@ -245,7 +247,7 @@ def test_a_robust_accuracy_has_a_verdict_and_each_broken_sample_a_member(tmp_pat
     images = load_images("shapes", "test", None)
     options: dict[str, Any] = {"dataset_argument": "shapes", "from_path": False, "device": torch.device("cpu")}
     specs = [AttackSpec("clean", "clean"), attack]
-    run([card, masked], specs, images, 12, store=store, observer=Listening(), **options)
+    run([Part([card, masked], specs)], images, 12, store=store, observer=Listening(), **options)
 
     cells, outcomes = store.read()
     verdicts = cells.set_index(["model", "attack"])["verdict"].to_dict()
@@ -287,7 +289,9 @@ def test_of_a_random_model_the_same_seed_gives_the_same_outcomes(tmp_path: Path)
         for number, specs in enumerate(([pgd], [AttackSpec("clean", "clean"), pgd])):
             torch.manual_seed(number)
             store = Store(tmp_path / str(number))
-            cells = run([ModelCard("noisy", Noisy)], specs, images, 64, store=store, observer=Silent(), **options)
+            cells = run(
+                [Part([ModelCard("noisy", Noisy)], specs)], images, 64, store=store, observer=Silent(), **options
+            )
             found.append(store.read(cells[-1:])[1].drop(columns=["key", "seconds"]))
     finally:
         torch.set_num_threads(threads)
@@ -309,10 +313,10 @@ def test_a_verdict_that_a_stop_came_before_is_made_up_for(tmp_path: Path, monkey
     with monkeypatch.context() as interrupted:
         interrupted.setattr("hahbench.run.diagnose", stopped)
         with pytest.raises(KeyboardInterrupt):
-            run([card], [attack], images, 12, store=store, observer=Silent(), **options)
+            run([Part([card], [attack])], images, 12, store=store, observer=Silent(), **options)
     before, found = store.read()
     assert before["verdict"].tolist() == [""]
-    run([card], [attack], images, 12, store=store, observer=Silent(), **options)
+    run([Part([card], [attack])], images, 12, store=store, observer=Silent(), **options)
     after, kept = store.read()
     assert after["verdict"].tolist() == ["ok"]
     pd.testing.assert_frame_equal(after.drop(columns="verdict"), before.drop(columns="verdict"))

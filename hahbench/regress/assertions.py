@@ -15,7 +15,7 @@ from hahbench.device import choose_device
 from hahbench.errors import HahbenchError
 from hahbench.regress.check import Quiet
 from hahbench.reports import display
-from hahbench.run import run
+from hahbench.run import Part, run
 from hahbench.spec import NORMS, ModelCard
 from hahbench.store import Store
 
@@ -82,8 +82,7 @@ class Subject:
             raise HahbenchError(f"attack {spec.name!r} needs a level, such as {spec.levels[0]:.4g}")
         spec = dataclasses.replace(spec, levels=() if level is None else (level,))
         cells = run(
-            [self.card],
-            [spec],
+            [Part([self.card], [spec])],
             load_images(self.dataset, "test", self.data),
             self.n,
             dataset_argument=self.dataset,

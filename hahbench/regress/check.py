@@ -20,8 +20,8 @@ from hahbench.registry import suggest
 from hahbench.regress.baseline import Baseline, BaselineCell, outcomes_of, weights_digest
 from hahbench.regress.compare import Pairs
 from hahbench.regress.sequential import attack_order
-from hahbench.run import Job, Observer, check_cards, check_trained_on, code_version, run
-from hahbench.spec import AttackSpec, Cell, Exhibit, ModelCard, digest
+from hahbench.run import Job, Observer, Part, check_cards, check_trained_on, code_version, run
+from hahbench.spec import AttackSpec, Exhibit, ModelCard, digest
 from hahbench.store import Store
 
 
@@ -179,19 +179,16 @@ def measure_whole(checked: Checked, cells: Sequence[BaselineCell], store: Store,
             like[0].append(card)
         elif specs:
             groups.append((specs, [card]))
-    done: list[Cell] = []
-    for specs, cards in groups:
-        done += run(
-            cards,
-            specs,
-            checked.images,
-            checked.baseline.data.n,
-            dataset_argument=checked.baseline.data.argument,
-            from_path=checked.from_path,
-            store=store,
-            device=checked.device,
-            observer=observer,
-        )
+    done = run(
+        [Part(cards, specs) for specs, cards in groups],
+        checked.images,
+        checked.baseline.data.n,
+        dataset_argument=checked.baseline.data.argument,
+        from_path=checked.from_path,
+        store=store,
+        device=checked.device,
+        observer=observer,
+    )
     found, found_outcomes = store.read(done)
     outcomes = {str(key): part for key, part in found_outcomes.sort_values("index").groupby("key")}
     said = dict(zip(found["key"], found["verdict"], strict=True))
