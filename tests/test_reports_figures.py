@@ -217,22 +217,18 @@ def test_figure_6_takes_the_number_of_blocks_from_the_models_name() -> None:
         [
             ("cifar10/Standard", "clean", math.nan, 0.9),
             ("HaH-4", "apgd-linf", 2 / 255, 0.25),
+            ("HaH-4", "autoattack-linf", 2 / 255, 0.2),
             ("ResNet-18", "clean", math.nan, 0.95),
+            ("cifar10/HaH", "apgd-l2", 0.25, 0.3),
+            ("HaH-BPDA", "apgd-l2", 0.25, 0.1),
+            ("HaH", "apgd-l2", 0.5, 0.1),
         ],
         columns=["model", "attack", "level", "value"],
     ).assign(low=0.0, high=1.0)
-    under_autoattack = pd.DataFrame(
-        [
-            ("HaH-4", "linf", 2 / 255, 20),
-            ("cifar10/HaH", "l2", 0.25, 30),
-            ("HaH", "l2", 0.5, 10),
-        ],
-        columns=["model", "norm", "level", "value"],
-    ).assign(low=0.0, high=100.0)
-    points = blocks.accuracies(scores, under_autoattack)
+    points = blocks.accuracies(scores)
     assert points[["display", "blocks", "value"]].to_numpy().tolist() == [
         ["Clean", 0, 90],
-        ["APGD l_inf 2/255", 4, 20],
+        ["APGD l_inf 2/255", 4, 25],
         ["APGD l2 0.25", 6, 30],
     ]
 

@@ -109,9 +109,10 @@ def test_a_report_without_the_cells_of_a_figure_says_what_makes_them(
     titles = ["Figure 2", "Figure 3b", "Figure 4", "Figure 5", "Robust accuracy against epsilon"]
     for title in [*titles, "Corruptions", "Worst adversarial examples"]:
         assert commands[title] == [f"hahbench run paper {run}"]
-    trained = "hahbench train HaH-3 --dataset cifar10 --data PATH"
-    after = commands["Figure 6"][commands["Figure 6"].index(trained) + 1]
-    assert after.startswith("hahbench run paper --model trained/HaH-3.toml ")
+    *trained, run_trained = commands["Figure 6"][1:]
+    others = ["Standard", *(f"HaH-{number}" for number in range(1, 6))]
+    assert trained == [f"hahbench train {name} --dataset cifar10 --data PATH" for name in others]
+    assert run_trained.startswith("hahbench run paper --model trained/Standard.toml --model trained/HaH-1.toml ")
 
 
 @pytest.fixture(scope="module")

@@ -112,7 +112,7 @@ def test_models_come_by_rank(board: webdriver.Chrome) -> None:
     [
         ("Clean", "bac", "cab"),
         # What was not measured is the least.
-        ("AutoAttack l2", "bac", "cab"),
+        ("APGD l2", "bac", "cab"),
         # Infinity is the most.
         ("FMN l2", "abc", "cba"),
         ("Model", "abc", "cba"),
@@ -145,7 +145,7 @@ def test_search_finds_models_by_any_text(board: webdriver.Chrome) -> None:
 def test_a_threat_model_shows_its_columns_its_models_and_their_ranks(board: webdriver.Chrome) -> None:
     every = headings(board)
     choose(board, "l2")
-    assert [title for title in headings(board) if title[:2] in ("Cl", "Au", "Ga", "FM")] == [
+    assert [title for title in headings(board) if title[:2] in ("Cl", "AP", "Ga", "FM")] == [
         "Clean",
         "APGD l2 0.25",
         "FMN l2, median norm",

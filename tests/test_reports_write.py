@@ -202,7 +202,7 @@ def with_figures(results: Results, out: Path) -> Path:
     return out / "cifar10-jpeg-n10"
 
 
-def test_figure_6_shows_what_withstands_all_attacks_on_a_network(tmp_path: Path) -> None:
+def test_figure_6_compares_networks_under_the_same_attack(tmp_path: Path) -> None:
     def drawn(out: Path, right: int, right_of_other_gradients: int) -> bytes:
         results = Results()
         for model in ("Standard", "HaH-3", "HaH"):
@@ -211,9 +211,9 @@ def test_figure_6_shows_what_withstands_all_attacks_on_a_network(tmp_path: Path)
             results.add("HaH-3-BPDA", right_of_other_gradients, **attack)
         return (with_figures(results, out) / "figures" / "figure6-blocks.png").read_bytes()
 
-    both = drawn(tmp_path / "a", 5, 5)
-    assert drawn(tmp_path / "b", 5, 7) == both
-    assert drawn(tmp_path / "c", 5, 3) != both
+    drawn_first = drawn(tmp_path / "a", 5, 5)
+    assert drawn(tmp_path / "b", 5, 3) == drawn_first
+    assert drawn(tmp_path / "c", 3, 5) != drawn_first
 
 
 def test_figures_show_a_network_once_with_all_attacks_on_it(tmp_path: Path) -> None:
@@ -394,6 +394,43 @@ def test_models_are_ranked_by_what_most_of_them_have_been_through(tmp_path: Path
         page = tmp_path / folder / "cifar10-jpeg-n10" / "leaderboard.md"
         assert [row[1] for row in table_of(page)[1:3]] == list(ranking)
         assert f"- Ranked by {by} 2/255, then " in page.read_text(encoding="utf-8")
+
+
+def test_models_that_lack_the_same_have_one_command(tmp_path: Path) -> None:
+    results = Results().add("a").add("b").add("c d").add("a", **FMN).add("a", 5, **LINF).add("c d", 5, **LINF).add("e")
+    results.write(tmp_path)
+    page = (tmp_path / "cifar10-jpeg-n10" / "leaderboard.md").read_text(encoding="utf-8")
+    run, rest = "hahbench run paper --model", "--dataset cifar10 --data PATH --n 10 --store results"
+    assert page.partition("## Missing")[2].split("\n\n")[1:] == [
+        "c d: FMN l2, median norm",
+        f"    {run} 'c d' {rest}",
+        "b, e: APGD l_inf 2/255; FMN l2, median norm",
+        f"    {run} b --model e {rest}\n",
+    ]
+
+
+def test_table2_has_the_models_whose_corruptions_were_measured(tmp_path: Path) -> None:
+    every: dict[str, Any] = {"kind": "corruption", "attack_version": "regenerated, judge 1"}
+    results = Results().add("mine", 9).add("other", 9)
+    for level in range(1, 6):
+        results.add("mine", 5, attack="corruption-fog", level=float(level), **every)
+    results.write(tmp_path)
+    head, *_ = table_of(tmp_path / "cifar10-jpeg-n10" / "table2.md")
+    assert head == ["", "Standard", "Adv", "HaH", "mine"]
+
+
+def test_ranks_within_a_threat_model_go_by_the_same_rule(tmp_path: Path) -> None:
+    results = Results()
+    for model, right in zip("abcd", (2, 3, 7, 8), strict=True):
+        results.add(model, 10).add(model, right, **LINF)
+    results.add("a", 1, **AUTOATTACK).add("b", 2, **AUTOATTACK)
+    # Another epsilon is another score.
+    for model in "abcd":
+        results.add(model, 1, **{**AUTOATTACK, "level": 8 / 255})
+    results.write(tmp_path)
+    board = json.loads((tmp_path / "cifar10-jpeg-n10" / "leaderboard.json").read_text(encoding="utf-8"))
+    ranks = {model["name"]: (model["rank"], model["ranks"]["linf"]) for model in board["models"]}
+    assert ranks == {"d": (1, 1), "c": (2, 2), "b": (3, 3), "a": (4, 4)}
 
 
 def test_a_missing_epsilon_comes_with_a_suite_that_has_it(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -45,16 +46,15 @@ _NOISE = Column("gaussian-noise", 0.1)
 def ranked_by(scores: pd.DataFrame) -> list[Column]:
     """The accuracies that models are ranked by, those that count most first, as far as any model has them.
 
-    AutoAttack comes before its two APGD members, unless more models have been through those alone.
+    What more models have been through counts more; of the same number, AutoAttack and then its two APGD members.
     """
-    models_with = scores.drop_duplicates(["attack", "model", "model_digest"])["attack"].value_counts()
-    by = [Column("autoattack-linf", 2 / 255), Column("apgd-linf", 2 / 255)]
-    by.sort(key=lambda column: -models_with.get(column.attack, 0))
-    by += [
+    first = [Column("autoattack-linf", 2 / 255), Column("apgd-linf", 2 / 255)]
+    others = [
         column for column in _others(scores) if column.metric == "accuracy" and not column.attack.endswith(REFERENCE)
     ]
-    measured = _measured(scores)
-    return [column for column in (*by, _NOISE) if column in measured]
+    models = _measured(scores)
+    by = sorted((column for column in (*first, *others) if column in models), key=lambda column: -models[column])
+    return [*by, _NOISE] if _NOISE in models else by
 
 
 def _others(scores: pd.DataFrame) -> list[Column]:
@@ -64,12 +64,13 @@ def _others(scores: pd.DataFrame) -> list[Column]:
     return [column for column in found if column not in COLUMNS]
 
 
-def _measured(scores: pd.DataFrame) -> list[Column]:
-    found = scores.drop_duplicates(["attack", "level", "metric"]).sort_values(["metric", "attack", "level"])
-    return [
-        Column(str(attack), None if math.isnan(level) else float(level), str(metric))
-        for attack, level, metric in zip(found["attack"], found["level"], found["metric"], strict=True)
-    ]
+def _measured(scores: pd.DataFrame) -> dict[Column, int]:
+    """The number of models with each score, by metric, attack and level."""
+    found = scores.groupby(["metric", "attack", "level"], dropna=False).size().reset_index(name="models")
+    return {
+        Column(row["attack"], None if math.isnan(row["level"]) else row["level"], row["metric"]): row["models"]
+        for row in found.to_dict("records")
+    }
 
 
 def leaderboard(models: pd.DataFrame, scores: pd.DataFrame, repeated: Mapping[str, str]) -> pd.DataFrame:
@@ -153,8 +154,10 @@ def leaderboard_json(
                 "scores": scores,
             }
         )
+    having_score = collections.Counter(score["title"] for model in models for score in model["scores"])
     for threat_model in dict.fromkeys(column["threat_model"] for column in columns if column["threat_model"]):
         titles = [column["title"] for column in columns if column["threat_model"] == threat_model]
+        titles.sort(key=lambda title: -having_score[title])
         having = [(model, values) for model in models if not np.isnan(values := _values(model, titles)).all()]
         names = [repeated.get(model["display"], model["display"]) for model, _ in having]
         order, ranks = _ranked(np.array([values for _, values in having]), names)

@@ -128,7 +128,9 @@ def write_reports(
             real_frost = (corrupted["attack"] == "corruption-frost").any()
             tables.insert(1, TABLE2 if real_frost else with_procedural_frost(TABLE2))
         for asked in tables:
-            shown = predicting if asked.name == TABLE2.name else models
+            shown = (
+                predicting[predicting["display"].isin(corrupted["display"])] if asked.name == TABLE2.name else models
+            )
             table = paper_table(asked, shown, scores, paper, dataset)
             if table.empty:
                 continue
@@ -290,17 +292,22 @@ def _missing(shown: pd.DataFrame, commands: _Commands) -> str:
     levels = absent["level"] if "level" in absent else pd.Series(math.nan, absent.index)
     runs = [_run_with(*asked) for asked in zip(absent["attack"], levels, strict=True)]
     absent = absent.assign(run=pd.Series(runs, absent.index, dtype=object))
-    paragraphs = []
+    # Models that lack the same have one command.
+    alike: dict[tuple[str, bool, tuple[str, ...]], list[tuple[str, str]]] = collections.defaultdict(list)
     for (name, argument, digest, run), titles in absent.groupby(
         ["display", "model_argument", "model_digest", "run"], sort=False
     )["title"]:
-        run_command = [*str(run).split(), "--model", argument, *commands.data, *commands.run]
-        lines = [run_command]
-        if not digest and f"{commands.data[1]}/{argument}" not in catalog.models():
-            # A model of the paper that has no weights yet.
-            run_command[run_command.index(argument)] = (Path("trained") / f"{argument}.toml").as_posix()
-            lines.insert(0, ["train", argument, *commands.data, *commands.train])
-        paragraphs.append(f"{escape(str(name))}: {escape('; '.join(titles.unique()))}")
+        # A model of the paper may have no weights yet.
+        to_train = not digest and f"{commands.data[1]}/{argument}" not in catalog.models()
+        alike[str(run), to_train, tuple(titles.unique())].append((str(name), str(argument)))
+    paragraphs = []
+    for (run, to_train, lacking), models in alike.items():
+        lines = [["train", name, *commands.data, *commands.train] for _, name in models if to_train]
+        arguments = [(Path("trained") / f"{name}.toml").as_posix() if to_train else name for _, name in models]
+        of_models = [word for argument in arguments for word in ("--model", argument)]
+        lines.append([*run.split(), *of_models, *commands.data, *commands.run])
+        names = ", ".join(escape(name) for name, _ in models)
+        paragraphs.append(f"{names}: {escape('; '.join(lacking))}")
         paragraphs.append("\n".join(_code(shlex.join(["hahbench", *map(str, line)])) for line in lines))
     return "\n\n".join(["## Missing", *paragraphs]) if paragraphs else ""
 

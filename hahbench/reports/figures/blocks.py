@@ -6,7 +6,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hahbench.reports.figures import style
-from hahbench.reports.figures.autoattack import ATTACKS
 from hahbench.reports.tables import TABLE1
 from hahbench.spec import name_without_folder
 
@@ -16,27 +15,22 @@ MODELS = ("Standard", "HaH-1", "HaH-2", "HaH-3", "HaH-4", "HaH-5", "HaH")
 COLUMNS = TABLE1.columns
 
 
-def accuracies(scores: pd.DataFrame, under_autoattack: pd.DataFrame) -> pd.DataFrame:
+def accuracies(scores: pd.DataFrame) -> pd.DataFrame:
     """The accuracies of ``COLUMNS`` in percent, for ``MODELS`` in any folder of models.
 
     Args:
-        scores: as ``hahbench.metrics.scores`` gives them; those under AutoAttack do not count.
-        under_autoattack: as ``autoattack_accuracies`` gives them, and ``model``.
+        scores: as ``hahbench.metrics.scores`` gives them.
 
     Returns:
         ``display``, the title of the score, ``blocks``, ``value``, ``low`` and ``high``.
     """
     values = ["value", "low", "high"]
-    others = scores[~scores["attack"].isin(ATTACKS)]
-    others = others.assign(**{name: others[name] * 100 for name in values})
-    robust = under_autoattack.assign(attack="apgd-" + under_autoattack["norm"])
-    points = pd.concat([others, robust], ignore_index=True)
-    blocks = points["model"].map(name_without_folder).map({name: place for place, name in enumerate(MODELS)})
+    blocks = scores["model"].map(name_without_folder).map({name: place for place, name in enumerate(MODELS)})
     wanted = {(column.attack, column.level): column.title for column in COLUMNS}
-    levels = points["level"].astype(object).where(points["level"].notna(), None)
-    pairs = zip(points["attack"], levels, strict=True)
-    titles = pd.Series([wanted.get(pair) for pair in pairs], points.index, dtype=object)
-    return points[values].astype(float).assign(display=titles, blocks=blocks).dropna(subset=["display", "blocks"])
+    levels = scores["level"].astype(object).where(scores["level"].notna(), None)
+    pairs = zip(scores["attack"], levels, strict=True)
+    titles = pd.Series([wanted.get(pair) for pair in pairs], scores.index, dtype=object)
+    return (scores[values] * 100).assign(display=titles, blocks=blocks).dropna(subset=["display", "blocks"])
 
 
 @style.styled

@@ -239,14 +239,11 @@ def _write_blocks(files: _Files, results: Results) -> None:
     unmeasured = [name for name in blocks.MODELS if name not in set(of_figure["name"])]
     added = pd.DataFrame(dict.fromkeys(("model", "display", "model_argument"), unmeasured)).assign(model_digest="")
     files.complete(title, pd.concat([of_figure, added]), [column.attack for column in blocks.COLUMNS])
-    cells = results.named(results.cells).replace({"display": dict(results.repeated)})
-    under_autoattack = autoattack.autoattack_accuracies(cells, results.outcomes).merge(of_figure[["display", "model"]])
-    points = blocks.accuracies(results.scores.merge(of_figure[_MODEL], on=_MODEL), under_autoattack)
+    points = blocks.accuracies(results.scores.merge(of_figure[_MODEL], on=_MODEL))
     if points["blocks"].nunique() >= _FEWEST_NUMBERS_OF_BLOCKS:
         text = (
-            f"With Wilson's 95 % intervals over the samples. {_BESIDE} APGD stands for AutoAttack's two APGD members. "
-            "Where a network was also attacked by its others, or through other gradients, the accuracy is of what "
-            "withstands all."
+            f"With Wilson's 95 % intervals over the samples. {_BESIDE} APGD, two of AutoAttack's members, attacks each "
+            "network through its own gradients; what other attacks break besides does not count here."
         )
         files.add("figure6-blocks", title, text, blocks.draw(points), of_figure["display"])
 
