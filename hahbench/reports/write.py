@@ -128,9 +128,10 @@ def write_reports(
             real_frost = (corrupted["attack"] == "corruption-frost").any()
             tables.insert(1, TABLE2 if real_frost else with_procedural_frost(TABLE2))
         for asked in tables:
-            shown = (
-                predicting[predicting["display"].isin(corrupted["display"])] if asked.name == TABLE2.name else models
-            )
+            shown = models
+            if asked.name == TABLE2.name:
+                of_images = corrupted["value"].notna() & corrupted["attack"].str.startswith("corruption")
+                shown = predicting[predicting["display"].isin(corrupted.loc[of_images, "display"])]
             table = paper_table(asked, shown, scores, paper, dataset)
             if table.empty:
                 continue
