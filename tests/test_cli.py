@@ -102,6 +102,44 @@ def test_a_run_goes_through_the_suites_that_its_suite_includes(run: Run, clean_s
     assert [row["model"] for row in json.loads(out)] == ["shapes/HaH-BPDA"]
 
 
+PARTS = 'dataset = "shapes"\nn = 2\nmodels = ["{}"]\nattacks = ["{}"]\nexhibits = {}\ninclude = {}'
+
+
+def test_each_suite_has_its_attacks_and_exhibits_and_all_the_same_engine(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "whole.toml").write_text(PARTS.format("HaH", "clean", "[]", '["part.toml"]'))
+    (tmp_path / "part.toml").write_text(PARTS.format("Standard", "fmn-linf", '["activations"]', "[]"))
+    arguments = ("run", tmp_path / "whole.toml", "--store", tmp_path / "store", "--engine", "reference", "--json")
+    code, out, _ = run(*arguments)
+    assert code == 0
+    assert {(row["model"], row["attack"]) for row in json.loads(out)} == {
+        ("shapes/HaH", "clean"),
+        ("shapes/Standard", "fmn-linf-reference"),
+    }
+    (kept,) = (tmp_path / "store" / "activations").iterdir()
+    assert kept.name.startswith("shapes_Standard-activations-")
+
+
+@pytest.mark.parametrize("wrong", ["steps = 0", "stepz = 5"])
+def test_what_is_wrong_in_an_included_suite_is_found_before_anything_is_run(
+    run: Run, tmp_path: Path, wrong: str
+) -> None:
+    (tmp_path / "whole.toml").write_text(PARTS.format("HaH", "clean", "[]", '["part.toml"]'))
+    (tmp_path / "part.toml").write_text(PARTS.format("Standard", "mine.toml", "[]", "[]"))
+    (tmp_path / "mine.toml").write_text(f'kind = "fmn"\nnorm = "l2"\n[params]\n{wrong}')
+    code, _, err = run("run", tmp_path / "whole.toml", "--store", tmp_path / "store")
+    assert (code, "attack 'mine' (kind 'fmn')" in err) == (2, True)
+    assert not list((tmp_path / "store").glob("*.parquet"))
+
+
+def test_a_suite_may_have_nothing_but_what_it_includes(run: Run, clean_suite: Path, tmp_path: Path) -> None:
+    path = tmp_path / "only.toml"
+    path.write_text('dataset = "shapes"\nn = 2\nmodels = []\nattacks = []\ninclude = ["clean-only.toml"]')
+    code, out, _ = run("run", path, "--store", tmp_path / "store", "--json")
+    assert (code, [row["model"] for row in json.loads(out)]) == (0, ["shapes/Standard"])
+    code, _, err = run("run", path, "--store", tmp_path / "store", "--model", "HaH")
+    assert (code, "there is nothing to run; a suite needs one or more attacks" in err) == (2, True)
+
+
 def test_infinity_is_a_string_in_json() -> None:
     assert json.loads(cli._json([{"value": float("inf"), "low": 0.5, "level": float("nan")}])) == [
         {"value": "inf", "low": 0.5, "level": None}

@@ -150,11 +150,11 @@ def test_a_model_that_fails_in_low_precision_is_attacked_without(monkeypatch: py
 
 
 @pytest.mark.parametrize(("name", "in_float32"), [("Standard", 0), ("HaH", 6)])
-def test_what_bears_it_is_in_low_precision(name: str, in_float32: int) -> None:
+def test_what_bears_it_is_in_low_precision(name: str, in_float32: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hahbench.models.prepare.has_fast_bfloat16", lambda device: True)
     samples = load_images("shapes", "test", None).first(64)
     prepared = prepare(load_model(models()[f"shapes/{name}"]), samples.images)
-    if prepared.low_precision is None:
-        pytest.skip("no instructions for bfloat16 here")
+    assert prepared.low_precision is not None
     # Thresholds, in the first six blocks of HaH, jump with the last bits of what they compare.
     kinds = [module.weight.dtype for module in prepared.low_precision.modules() if isinstance(module, nn.Conv2d)]
     assert kinds == [torch.float32] * in_float32 + [torch.bfloat16] * (13 - in_float32)
@@ -166,14 +166,21 @@ def test_what_bears_it_is_in_low_precision(name: str, in_float32: int) -> None:
     assert len(rough.unique()) > 500
 
 
-def test_a_model_whose_last_layers_jump_is_attacked_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Jumping(Views):
+def test_a_model_that_jumps_at_the_end_is_attacked_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Jumping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolutions = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(6)))
+            self.last = nn.Linear(3 * 32 * 32, 10)
+
         def forward(self, images: Tensor) -> Tensor:
-            logits: Tensor = self.last((self.conv(images) > 0).float().flatten(1))
+            features = self.convolutions(images)
+            logits: Tensor = self.last((features > features.mean()).float().flatten(1) + 0 * features.flatten(1))
             return logits
 
     monkeypatch.setattr("hahbench.models.prepare.has_fast_bfloat16", lambda device: True)
-    assert prepare(lively(Jumping()), IMAGES).low_precision is None
+    torch.manual_seed(0)
+    assert prepare(Jumping().eval(), IMAGES).low_precision is None
 
 
 class Rounded(torch.autograd.Function):

@@ -22,7 +22,7 @@ _GRADIENT_TOLERANCE = 0.01
 _SHARE_OF_GRADIENTS = 0.5
 _ASKED_ALONE = 8
 # Of the range of the logits; a VGG-16 stays below 0.011 on 64 images. A HaH network, whose thresholds jump, goes up to
-# 0.3, and stays below 0.005 where only what comes after them is in bfloat16.
+# 0.3, and stays below 0.005 where all of its blocks with thresholds are in float32.
 _LOW_PRECISION_TOLERANCE = 0.012
 
 
@@ -110,7 +110,10 @@ def prepare(model: nn.Module, images: Tensor) -> PreparedModel:
 
 def _in_low_precision(prepared: PreparedModel, images: Tensor, wanted: Tensor) -> _LowPrecision | None:
     """The model with as few of its first convolutions in float32 as the tolerance asks for; None where those are more
-    than half."""
+    than half.
+
+    It is taken that the error falls with their number; where it does not, more than needed may stay in float32.
+    """
 
     @functools.cache
     def borne(exact: int) -> _LowPrecision | None:

@@ -204,7 +204,7 @@ def _why_not(cells: pd.DataFrame) -> str:
     if not set(datasets) & set(DATASETS):
         return f"it was measured on {', '.join(datasets)}, and RobustBench has {', '.join(DATASETS)}"
     return (
-        "it has neither AutoAttack with all four members, as in the suite 'autoattack', nor RobustBench's "
+        "it has neither AutoAttack with all four members, as in the suite 'robustbench', nor RobustBench's "
         f"{len(BENCHMARK)} corruptions with the photographs of frost, as in the suite 'corruptions'"
     )
 
