@@ -404,7 +404,7 @@ def test_models_that_lack_the_same_have_one_command(tmp_path: Path) -> None:
     assert page.partition("## Missing")[2].split("\n\n")[1:] == [
         "c d: FMN l2, median norm",
         f"    {run} 'c d' {rest}",
-        "b, e: APGD l_inf 2/255; FMN l2, median norm",
+        "b; e: APGD l_inf 2/255; FMN l2, median norm",
         f"    {run} b --model e {rest}\n",
     ]
 

@@ -307,7 +307,7 @@ def _missing(shown: pd.DataFrame, commands: _Commands) -> str:
         arguments = [(Path("trained") / f"{name}.toml").as_posix() if to_train else name for _, name in models]
         of_models = [word for argument in arguments for word in ("--model", argument)]
         lines.append([*run.split(), *of_models, *commands.data, *commands.run])
-        names = ", ".join(escape(name) for name, _ in models)
+        names = "; ".join(escape(name) for name, _ in models)
         paragraphs.append(f"{names}: {escape('; '.join(lacking))}")
         paragraphs.append("\n".join(_code(shlex.join(["hahbench", *map(str, line)])) for line in lines))
     return "\n\n".join(["## Missing", *paragraphs]) if paragraphs else ""
