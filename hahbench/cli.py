@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 import sys
@@ -161,26 +162,26 @@ def run_suite(
 
     suites = resolve_suites(suite)
     dataset_argument = dataset or suites[0][0].dataset
-    asked = [
-        (
-            [card for name in model or part.models for card in resolve_models(name, dataset_argument)],
+    parts = [
+        Part(
+            [card for name in model or asked.models for card in resolve_models(name, dataset_argument)],
             [on_reference_engine(spec) for spec in attacks] if engine == "reference" else attacks,
-            part.exhibits,
+            asked.exhibits,
         )
-        for part, attacks in (suites[:1] if model else suites)
+        for asked, attacks in (suites[:1] if model else suites)
         # Of a suite without models there may be nothing but what it includes.
-        if model or part.models or not part.include
+        if model or asked.models or not asked.include
     ]
     # All that can be wrong before the images are read, which may take a download.
     find_dataset(dataset_argument)
-    for cards, _, _ in asked:
-        check_cards(cards, dataset_argument)
+    for part in parts:
+        check_cards(part.cards, dataset_argument)
     torch_device = choose_device(device)
     images = load_images(dataset_argument, "test", data)
     labels = images.labels.numpy()
     parts = [
-        Part(cards, on_sources(attacks, images.name, labels, data, photographs), exhibits)
-        for cards, attacks, exhibits in asked
+        dataclasses.replace(part, attacks=on_sources(part.attacks, images.name, labels, data, photographs))
+        for part in parts
     ]
     folder = Store(store)
     with RunProgress() as progress:

@@ -129,13 +129,16 @@ def run(
     samples = images.first(n)
     store.check_writable()
     planned = [plan(part.cards, part.attacks, images, samples, device) for part in parts]
-    every = {job.cell.key: job for jobs in planned for job in jobs}
+    every: dict[str, Job] = {}
+    for job in itertools.chain.from_iterable(planned):
+        every.setdefault(job.cell.key, job)
     if not every:
         raise HahbenchError("there is nothing to run; a suite needs one or more attacks")
     for job in {(job.cell.model, job.cell.model_digest): job for job in every.values()}.values():
         store.write_record(model_record(job.card, job.cell.model_digest, len(images.classes)))
-    missing = [job for job in every.values() if job.cell not in store]
-    observer.planned(missing, len(every) - len(missing))
+    missing = {key: job for key, job in every.items() if job.cell not in store}
+    observer.planned(list(missing.values()), len(every) - len(missing))
+    samples = samples.to(device)
     facts = {
         "dataset_argument": dataset_argument,
         "from_path": from_path,
@@ -144,12 +147,14 @@ def run(
         "n": n,
     }
     for part, jobs in zip(parts, planned, strict=True):
-        _run_part(jobs, part.exhibits, images, samples.to(device), facts, store, device, observer)
+        mine = [job for job in jobs if missing.get(job.cell.key) is job]
+        _run_part(jobs, mine, part.exhibits, images, samples, facts, store, device, observer)
     return [job.cell for job in every.values()]
 
 
 def _run_part(
     jobs: Sequence[Job],
+    missing: Sequence[Job],
     kinds_of_exhibits: Sequence[ExhibitKind],
     images: ImageSet,
     samples: Samples,
@@ -158,7 +163,7 @@ def _run_part(
     device: torch.device,
     observer: Observer,
 ) -> None:
-    """Run the cells of one part; ``facts`` are what the store is told of all of them."""
+    """Run those of one part's ``jobs`` that are ``missing``; ``facts`` are what the store is told of all of them."""
     n = len(samples)
     makers = {
         "device": device_name(device),
@@ -182,7 +187,7 @@ def _run_part(
     # The samples from one on: some attacks keep what they made of the same samples for the next model.
     left = {0: samples}
     clean_pred: dict[int, dict[str, np.ndarray]] = collections.defaultdict(dict)
-    for job in _claimed([job for job in jobs if job.cell not in store], store, observer):
+    for job in _claimed(missing, store, observer):
         observer.started(job)
         started = time.perf_counter()
         made_by, parts = _known(job, images, n, store)

@@ -111,6 +111,27 @@ def test_runs_that_share_a_store_share_the_work(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.lock"))
 
 
+def test_a_cell_of_two_parts_is_run_once_and_told_once(tmp_path: Path) -> None:
+    class Counting(Silent):
+        def __init__(self) -> None:
+            self.due, self.done = 0, list[str]()
+
+        def planned(self, jobs: Sequence[Job], done: int) -> None:
+            self.due = len(jobs)
+
+        def finished(self, job: Job, outcomes: pd.DataFrame, seconds: float) -> None:
+            self.done.append(job.cell.attack.name)
+
+    card = catalog.models()["shapes/Standard"]
+    clean, noise = AttackSpec("clean", "clean"), AttackSpec("noise", "gaussian-noise", levels=(0.1,))
+    parts = [Part([card], [clean]), Part([card], [clean, noise])]
+    options: dict[str, Any] = {"dataset_argument": "shapes", "from_path": False, "device": torch.device("cpu")}
+    observer = Counting()
+    cells = run(parts, load_images("shapes", "test", None), 4, store=Store(tmp_path), observer=observer, **options)
+    assert (observer.due, observer.done) == (2, ["clean", "noise"])
+    assert [cell.attack.name for cell in cells] == ["clean", "noise"]
+
+
 def measured(store: Store, n: int, *attacks: AttackSpec, **facts: Any) -> pd.DataFrame:
     """Outcomes of a network on the first ``n`` samples, without their times; ``facts`` amend its card."""
     card = dataclasses.replace(catalog.models()["shapes/Standard"], **facts)

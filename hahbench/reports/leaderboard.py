@@ -154,10 +154,10 @@ def leaderboard_json(
                 "scores": scores,
             }
         )
-    having_score = collections.Counter(score["title"] for model in models for score in model["scores"])
+    models_with = collections.Counter(score["title"] for model in models for score in model["scores"])
     for threat_model in dict.fromkeys(column["threat_model"] for column in columns if column["threat_model"]):
         titles = [column["title"] for column in columns if column["threat_model"] == threat_model]
-        titles.sort(key=lambda title: -having_score[title])
+        titles.sort(key=lambda title: -models_with[title])
         having = [(model, values) for model in models if not np.isnan(values := _values(model, titles)).all()]
         names = [repeated.get(model["display"], model["display"]) for model, _ in having]
         order, ranks = _ranked(np.array([values for _, values in having]), names)
