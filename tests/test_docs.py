@@ -21,7 +21,7 @@ from tests.command import run_command
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FEW = {"--n": "2", "--epochs": "1", "--width": "0.05"}
+FEW = {"--n": "2", "--epochs": "1", "--width": "0.05", "--budget": "600"}
 
 
 def blocks(page: Path) -> Iterator[tuple[str, str]]:

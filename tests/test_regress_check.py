@@ -168,6 +168,31 @@ def test_a_budget_that_is_spent_skips_and_says_what(run: Run) -> None:
     assert "samples skipped: shapes/Standard, Clean: 40 of 40; " in out
 
 
+HELD_UP = """
+import time
+from hahbench.models.vgg import VGG, vgg16
+
+class HeldUp(VGG):
+    def forward(self, images):
+        is_noisy = (images[..., 1:] - images[..., :-1]).abs().mean() > 0.1
+        time.sleep(2 if is_noisy and len(images) == 40 else 0)
+        return super().forward(images)
+
+def held_up(**params):
+    network = vgg16(**params)
+    network.__class__ = HeldUp
+    return network
+"""
+
+
+def test_within_a_budget_a_pass_that_was_held_up_takes_nothing_from_the_others(run: Run) -> None:
+    """Were each of FMN's 21 passes to take as long as those under the strongest noise, 8 samples would take 10 s."""
+    Path("held.py").write_text(HELD_UP)
+    Path("held.toml").write_text(OFF.replace("broken:constant", "held:held_up"))
+    code, out, error = run("check", "--baseline", "b.json", "--model", "held.toml", "--store", "unused", "--budget", 12)
+    assert code == 0, out + error
+
+
 def test_a_broken_floor_is_a_regression(run: Run) -> None:
     floor = '[[expect]]\nmodel = "Standard"\nattack = "noise"\nlevel = 0.1\nmin = {}\n'
     for least, code, word in (("0.99", 1, "broken"), ("0.05", 0, "held")):
