@@ -348,6 +348,8 @@ def test_a_network_under_two_gradients_has_one_rank_by_the_lower_accuracy(tmp_pa
     page = folder / "leaderboard.md"
     assert [row[:2] for row in table_of(page)[1:5]] == [["1", "A"], ["2", "Z"], ["3", "HaH"], ["3", "HaH-BPDA"]]
     assert "are one network and share a rank" in page.read_text(encoding="utf-8")
+    table1 = (folder / "table1.md").read_text(encoding="utf-8")
+    assert "of a network that has a second row, for the attack through other gradients" in table1
     models = json.loads((folder / "leaderboard.json").read_text())["models"]
     assert {model["name"]: model["ranks"] for model in models} == {
         "A": {"linf": 1, "noise": 1},
@@ -456,7 +458,9 @@ def test_a_hostile_display_name_stays_in_its_cell(tmp_path: Path) -> None:
 
 def test_same_names_with_other_weights_are_told_apart(tmp_path: Path) -> None:
     Results().add("HaH", 9).add("HaH", 3, model_digest="f" * 64, created="2024-01-02").write(tmp_path)
-    rows = table_of(tmp_path / "cifar10-jpeg-n10" / "table1.md")[1:]
+    page = tmp_path / "cifar10-jpeg-n10" / "table1.md"
+    assert "through other gradients" not in page.read_text(encoding="utf-8")
+    rows = table_of(page)[1:]
     assert [row[:2] for row in rows] == [
         ["Standard", "missing, paper 92.5"],
         ["HaH (01234567)", "90.0 [59.6, 98.2], paper 87.3 (+2.7)"],

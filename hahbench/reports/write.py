@@ -53,6 +53,10 @@ _VERDICTS = (
     "samples. What the same network loses when it is attacked through other gradients, and, beside a median norm, what "
     "attacks of the same norm break nearer, was looked up for all of them."
 )
+_TWO_ROWS = (
+    "A row is one attack: of a network that has a second row, for the attack through other gradients, fewer samples "
+    "withstand both attacks than either."
+)
 _SHARED_RANK = (
     "Models that differ in their gradients alone are one network and share a rank, by the lower of their accuracies."
 )
@@ -143,6 +147,8 @@ def write_reports(
             if asked.name == TABLE2.name:
                 markdown, latex = _transposed(markdown), _transposed(latex)
             caption = _caption(newest, part, table, published, command)
+            if table["display"].isin(repeated).any():
+                caption = "\n".join([f"- {_TWO_ROWS}", caption])
             page = _page(
                 asked.title,
                 markdown,
