@@ -21,14 +21,15 @@ _SMALLEST_SHOWN = 1e-99
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 
 EXPLAINED = (
-    "Differences of accuracies in percentage points, on the same samples; in brackets the 95 % interval of Agresti and "
-    "Min 2005. The p-values are two-sided, of McNemar's exact test, sample by sample where there are several draws, "
-    "severities or corruptions, by the normal distribution where those are too many; where a difference is compared "
-    "with another number than 0, of Tango's score test (1998). The conclusion holds or fails where its p-value, "
-    "adjusted by Holm's method over the table, is below 0.05, and is undecided elsewhere: it is about the sign, not "
-    "the size. The p-values and intervals that are shown are not adjusted. Of a network that was also attacked through "
-    "other gradients, the samples count that withstand both attacks. The paper's averages have the frost of "
-    "photographs. Margins, and rows without a number of the paper, are additions."
+    "Differences of accuracies in percentage points, on the same samples; in brackets the 95 % interval of Agresti "
+    "and Min 2005. The p-values are two-sided, of McNemar's exact test, sample by sample where there are several "
+    "draws, severities or corruptions, by the normal distribution where those are too many; where a difference is "
+    "compared with another number than 0, of Tango's score test (1998). The conclusion holds or fails where its "
+    "p-value, adjusted by Holm's method over all that is concluded of the model named first, is below 0.05, and is "
+    "undecided elsewhere: it is about the sign, not the size. The p-values and intervals that are shown are not "
+    "adjusted. Of a network that was also attacked through other gradients, the samples count that withstand both "
+    "attacks. The paper's averages have the frost of photographs. Margins, and rows without a number of the paper, "
+    "are additions."
 )
 
 ORDERING_COLUMNS: dict[str, str] = {
@@ -99,11 +100,10 @@ def orderings(
                 }
             )
     tested = pd.DataFrame(rows, columns=list(ORDERING_COLUMNS)).astype(ORDERING_COLUMNS)
-    known = tested["p_value"].notna()
-    if known.any():
-        significant = multipletests(tested.loc[known, "p_value"], alpha=1 - CONFIDENCE, method="holm")[0]
-        as_concluded = tested.loc[known, "difference"] > tested.loc[known, "by_more_than"]
-        tested.loc[known, "verdict"] = np.where(significant, np.where(as_concluded, HOLDS, FAILS), UNDECIDED)
+    for _, known in tested[tested["p_value"].notna()].groupby("higher"):
+        significant = multipletests(known["p_value"], alpha=1 - CONFIDENCE, method="holm")[0]
+        verdicts = np.where(known["difference"] > known["by_more_than"], HOLDS, FAILS)
+        tested.loc[known.index, "verdict"] = np.where(significant, verdicts, UNDECIDED)
     return tested
 
 
