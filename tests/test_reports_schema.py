@@ -184,6 +184,6 @@ def test_latex_has_a_row_a_model_and_takes_names_literally(tmp_path: Path) -> No
     assert lines[0] == "% Leaderboard"
     rows = latex_rows(lines)
     assert [row[:4] for row in rows] == [
-        ["1", r"50 \% of A\&B\_c \{x\}", "90.0 [59.6, 98.2]", "missing"],
-        ["2", "b", "100.0 [72.2, 100.0]", r"$\infty$ [$\infty$, $\infty$]"],
+        ["1", "b", "100.0 [72.2, 100.0]", r"$\infty$ [$\infty$, $\infty$]"],
+        ["2", r"50 \% of A\&B\_c \{x\}", "90.0 [59.6, 98.2]", "missing"],
     ]

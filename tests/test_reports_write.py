@@ -388,6 +388,22 @@ def test_other_attacks_and_epsilons_have_columns_and_ranks(tmp_path: Path) -> No
     assert ranked in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("facts", "title"),
+    [
+        ({**LINF, "attack": "apgd-l2", "norm": "l2", "level": 0.25}, "APGD l2 0.25"),
+        ({**LINF, "attack": "apgd-linf-reference"}, "APGD l_inf 2/255 by the reference engine"),
+        ({"attack": "clean", "created": "2025-01-01"}, "Clean"),
+    ],
+)
+def test_whatever_was_measured_makes_the_rank(facts: dict[str, Any], title: str, tmp_path: Path) -> None:
+    results = Results().add("a", 10).add("b", 10)
+    results.add("a", 1, **facts).add("b", 9, **facts).write(tmp_path)
+    page = tmp_path / "cifar10-jpeg-n10" / "leaderboard.md"
+    assert [row[1] for row in table_of(page)[1:3]] == ["b", "a"]
+    assert f"- Ranked by {title}.\n" in page.read_text(encoding="utf-8")
+
+
 def test_models_are_ranked_by_what_most_of_them_have_been_through(tmp_path: Path) -> None:
     results = Results().add("a", 10).add("b", 10).add("a", 5, **LINF).add("b", 6, **LINF).add("a", 4, **AUTOATTACK)
     results.write(tmp_path / "some")

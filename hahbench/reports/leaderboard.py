@@ -40,21 +40,26 @@ COLUMNS = (
     Column("carlini-wagner-l2", metric="median_norm"),
     *(Column(f"fmn-{norm}{REFERENCE}", metric="median_norm") for norm in NORMS),
 )
+_CLEAN = Column("clean")
 _NOISE = Column("gaussian-noise", 0.1)
+_ATTACKS = tuple(column for column in COLUMNS if column.attack.startswith(("autoattack", "apgd", "pgd")))
 
 
 def ranked_by(scores: pd.DataFrame) -> list[Column]:
     """The accuracies that models are ranked by, those that count most first, as far as any model has them.
 
-    What more models have been through counts more; of the same number, AutoAttack and then its two APGD members.
+    What more models have been through counts more; of the same number, AutoAttack and then its two APGD members, in
+    l_inf before other attacks. The attacks of other libraries count where there are no others, clean images where
+    nothing else was measured.
     """
     first = [Column("autoattack-linf", 2 / 255), Column("apgd-linf", 2 / 255)]
-    others = [
-        column for column in _others(scores) if column.metric == "accuracy" and not column.attack.endswith(REFERENCE)
-    ]
+    attacks = [column for column in (*_others(scores), *_ATTACKS) if column.metric == "accuracy"]
+    reference = [column for column in attacks if column.attack.endswith(REFERENCE)]
+    own = [*first, *(column for column in attacks if column not in (*first, *reference))]
     models = _measured(scores)
-    by = sorted((column for column in (*first, *others) if column in models), key=lambda column: -models[column])
-    return [*by, _NOISE] if _NOISE in models else by
+    by = sorted((column for column in own if column in models), key=lambda column: -models[column])
+    by = by or [column for column in reference if column in models]
+    return [column for column in (*by, _NOISE) if column in models] or [_CLEAN]
 
 
 def _others(scores: pd.DataFrame) -> list[Column]:
@@ -87,7 +92,7 @@ def leaderboard(models: pd.DataFrame, scores: pd.DataFrame, repeated: Mapping[st
         what was measured besides.
     """
     by = ranked_by(scores)
-    values = grid(models, by, scores)["value"].to_numpy(float) if by else np.zeros(len(models))
+    values = grid(models, by, scores)["value"].to_numpy(float)
     order, ranks = _ranked(values.reshape(len(models), -1), list(models["display"].replace(dict(repeated))))
     ranked = models.iloc[order]
     ranked.insert(0, "rank", ranks)

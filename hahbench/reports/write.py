@@ -116,7 +116,7 @@ def write_reports(
         caption = _caption(newest, part, board, None, command)
         by = ", then ".join(escape(column.title) for column in ranked_by(scores))
         shared = f" {_SHARED_RANK}" if repeated else ""
-        caption = "\n".join([f"- Ranked by {by or 'nothing'}.{shared}", caption])
+        caption = "\n".join([f"- Ranked by {by}.{shared}", caption])
         page = _page("Leaderboard", markdown, caption, _verdicts(board), _missing(board, commands))
         paths += _write(out / folder / "leaderboard", page, board.drop(columns=["model_argument", "title"]))
         paths.append(_write_latex(out / folder / "leaderboard.tex", "Leaderboard", caption, latex))
