@@ -212,6 +212,15 @@ def test_what_is_exported_and_what_is_said_of_it(
     assert said is not None or ";" not in entry["footnote"]
 
 
+def test_what_a_network_loses_under_other_gradients_is_said(tmp_path: Path) -> None:
+    """Of the six samples that withstand the attack through its own gradients, two withstand both."""
+    params = {"HaH": {"hah_blocks": 6}, "HaH-BPDA": {"hah_blocks": 6, "straight_through": True}}
+    records = [record(model=name, params=of_model, weights_sha256="w") for name, of_model in params.items()]
+    Results().add(6, "HaH", **WHOLE).add(2, "HaH-BPDA", **WHOLE).export(tmp_path, *records)
+    footnote = read(tmp_path, "cifar10/Linf/HaH.json")["footnote"]
+    assert "loses 4 of the 6 samples that withstood; 25.0 % withstand both" in footnote
+
+
 @pytest.mark.parametrize(
     ("facts", "why"),
     [

@@ -5,20 +5,19 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from hahbench import __version__
+from hahbench import __version__, metrics
 from hahbench.atomic import replacing
 from hahbench.attacks.autoattack import STANDARD
 from hahbench.corruptions import BENCHMARK, SEVERITIES
 from hahbench.errors import HahbenchError
-from hahbench.metrics import newest_cells
 from hahbench.reports import display
-from hahbench.spec import REFERENCE, ModelRecord, level_text
+from hahbench.spec import REFERENCE, ModelRecord, level_text, networks
 
 DATASETS = ("cifar10", "cifar100", "imagenet")
 
@@ -29,7 +28,7 @@ _UNKNOWN = "N/A"
 
 
 def export_robustbench(
-    cells: pd.DataFrame, outcomes: pd.DataFrame, records: Iterable[ModelRecord], out: Path
+    cells: pd.DataFrame, outcomes: pd.DataFrame, records: Sequence[ModelRecord], out: Path
 ) -> tuple[list[Path], list[str]]:
     """Write ``model_info/<dataset>/<threat model>/<ID>.json``, and ``unaggregated_results.csv`` of the corruptions.
 
@@ -54,7 +53,12 @@ def export_robustbench(
         HahbenchError: no model has anything to export.
         OSError: a file cannot be written; files are written whole or not at all.
     """
-    counted = newest_cells(cells)
+    counted = metrics.newest_cells(cells)
+    # A store does not know what the same network loses under other gradients.
+    measured = ["data_digest", "model", "model_digest", "attack", "level"]
+    scores = metrics.scores(cells, outcomes, networks(records))
+    verdicts = scores[scores["metric"] == "accuracy"].set_index(measured)["verdict"]
+    counted = counted.drop(columns="verdict").join(verdicts, on=measured).fillna({"verdict": ""})
     counted = counted.assign(robustbench=counted["dataset"].str.removesuffix("-jpeg"))
     said = {(record.model, record.model_digest): record for record in records}
     identifiers = _identifiers(counted)
