@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import os
 import shlex
 import sys
 import traceback
@@ -39,6 +41,10 @@ def main() -> None:
     The exit code is 2 for both: 1, Python's own, is that of a regression.
     """
     warnings.showwarning = _print_warning  # type: ignore[assignment]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Where these go to a file, Windows may give them an encoding without the sign of infinity.
+            stream.reconfigure(errors="replace")
     try:
         app()
     except HahbenchError as error:
@@ -404,15 +410,21 @@ def check_baseline(
             except OSError as error:
                 raise HahbenchError(f"{path}: cannot be written: {error.strerror}") from error
     if as_json:
-        print(json.dumps(render.as_json(report), indent=2))
+        shown = json.dumps(render.as_json(report), indent=2)
     else:
         console = Console()
-        for table in render.tables(report):
-            console.print(table)
-        print("\n".join(render.summary(report)))
-    if github:
-        # On standard error where JSON has standard output.
-        print("\n".join(render.github_annotations(report)), file=sys.stderr if as_json else sys.stdout)
+        with console.capture() as tables:
+            console.print(*render.tables(report), sep="\n")
+        shown = tables.get() + "\n".join(render.summary(report))
+    try:
+        print(shown)
+        if github:
+            # On standard error where JSON has standard output.
+            print("\n".join(render.github_annotations(report)), file=sys.stderr if as_json else sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has seen enough, as 'head' has; 1, which Typer makes of that, would be a regression.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise typer.Exit(report.exit_code)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -120,6 +123,27 @@ def test_the_same_models_are_the_same(run: Run, project: Path) -> None:
     assert [cell["verdict"] for cell in found["cells"]] == ["same"] * 4
     assert all(cell["change"] == 0 for cell in found["cells"])
     assert len(Store(project / "fresh").read()[0]) == 6
+
+
+def test_a_reader_who_has_seen_enough_makes_no_regression(project: Path) -> None:
+    command = [sys.executable, "-m", "hahbench", "check", "--baseline", "b.json", "--store", "store"]
+    with subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as checking:
+        assert checking.stdout is not None
+        checking.stdout.close()
+    assert checking.returncode == 0
+
+
+def test_infinity_is_shown_in_encodings_that_lack_it(run: Run) -> None:
+    """A single step breaks nothing, so that the median norm is infinite; redirected output has cp1252 on Windows."""
+    Path("feeble.toml").write_text('kind = "fmn"\nnorm = "linf"\n[params]\nsteps = 1')
+    Path("weak.toml").write_text('dataset = "shapes"\nn = 8\nmodels = ["Standard"]\nattacks = ["feeble.toml"]')
+    assert run("run", "weak.toml", "--store", "weak")[0] == 0
+    assert run("baseline", "--store", "weak", "--out", "infinite.json")[0] == 0
+    command = [sys.executable, "-m", "hahbench", "check", "--baseline", "infinite.json", "--store", "weak"]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    checked = subprocess.run(command, env=environment, capture_output=True, timeout=300)
+    assert checked.returncode == 0, checked.stderr
+    assert " ? " in checked.stdout.decode("cp1252")
 
 
 def test_what_the_store_holds_is_not_run_again(run: Run) -> None:
