@@ -148,7 +148,12 @@ def _resolve(name: str, dataset: str) -> list[ModelCard]:
         return [read_card(Path(name))]
     registry = models()
     if name.endswith(".py"):
-        return [registry[registered] for registered in run_python_file(Path(name))]
+        registered = run_python_file(Path(name))
+        if not registered:
+            raise CatalogError(
+                f"{name}: registers no model; call register_model in it, or give {name}:NAME, a class in it"
+            )
+        return [registry[model] for model in registered]
     file, separator, attribute = name.rpartition(".py:")
     if separator:
         return [_in_python_file(Path(f"{file}.py"), attribute)]
@@ -458,13 +463,19 @@ def resolve_suite(name: str) -> tuple[Suite, list[AttackSpec]]:
         CatalogError: a file is missing or wrong, or an attack's file takes the name of another attack.
     """
     suite = read_suite(Path(name)) if name.endswith(".toml") else suites()[name]
-    specs = []
+    specs: list[AttackSpec] = []
     for attack in suite.attacks:
         if attack.endswith(".toml"):
             path = Path(name).parent / attack
             if path.stem in attacks():
                 raise CatalogError(f"{path}: {path.stem!r} is the name of another attack; rename the file")
-            specs.append(read_attack(path))
+            spec = read_attack(path)
+            ways = {(other.kind, other.norm, repr(other.params)) for other in (*specs, spec) if other.name == spec.name}
+            if len(ways) > 1:
+                raise CatalogError(
+                    f"{path}: another attack of suite {name!r} has the name {spec.name!r}; rename the file"
+                )
+            specs.append(spec)
         else:
             registered, colon, level = attack.partition(":")
             spec = attacks()[registered]

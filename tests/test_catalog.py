@@ -159,6 +159,22 @@ def test_an_attack_file_may_not_take_the_name_of_another_attack(tmp_path: Path) 
         catalog.resolve_suite(str(path))
 
 
+@pytest.mark.parametrize("is_wrong", [False, True])
+def test_two_attack_files_of_one_name_may_differ_in_levels_alone(tmp_path: Path, is_wrong: bool) -> None:
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+    write(tmp_path / "a" / "noise.toml", 'kind = "gaussian-noise"\nlevels = [0.1]')
+    other = 'kind = "pgd"\nnorm = "linf"\n' if is_wrong else 'kind = "gaussian-noise"\n'
+    write(tmp_path / "b" / "noise.toml", f"{other}levels = [0.2]")
+    attacks = '["a/noise.toml", "b/noise.toml"]'
+    path = write(tmp_path / "s.toml", f'dataset = "shapes"\nn = 5\nmodels = []\nattacks = {attacks}')
+    if is_wrong:
+        with pytest.raises(CatalogError, match=r"noise.toml: another attack of suite .* has the name 'noise'"):
+            catalog.resolve_suite(str(path))
+    else:
+        assert [spec.levels for spec in catalog.resolve_suite(str(path))[1]] == [(0.1,), (0.2,)]
+
+
 def test_a_model_on_a_data_set_is_the_card_with_weights_for_it() -> None:
     assert [card.name for card in catalog.resolve_models("HaH", "shapes")] == ["shapes/HaH"]
 

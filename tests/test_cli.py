@@ -296,7 +296,10 @@ def shipped_weights() -> bytes:
 BAD_INPUT: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     "unknown model": (lambda tmp: ["--model", "Standart"], "unknown model 'Standart'; did you mean 'Standard'"),
     "untrained model": (lambda tmp: ["--model", "HaH-5"], "hahbench train HaH-5 --dataset shapes'"),
-    "file that registers nothing": (lambda tmp: ["--model", write(tmp / "empty.py", "x = 1")], "no model is given"),
+    "file that registers nothing": (
+        lambda tmp: ["--model", write(tmp / "empty.py", "x = 1"), "--model", "HaH"],
+        "empty.py: registers no model; call register_model in it",
+    ),
     "card with a wrong key": (
         lambda tmp: ["--model", write(tmp / "card.toml", 'base = "HaH"\nwieghts = "x"')],
         "unknown key 'wieghts'; did you mean 'weights'?",
