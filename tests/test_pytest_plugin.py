@@ -28,7 +28,9 @@ def zeroed(**params):
 OWN_TESTS = """
 import pytest
 import torch
+from hahbench.catalog import find_model
 from hahbench.errors import HahbenchError
+from hahbench.models.load import load_model
 
 def test_holds(robustness):
     robustness("Standard", n=20).under("gaussian-noise", 0.02).at_least(0.5)
@@ -45,6 +47,18 @@ def test_a_module_stays_as_it_was(robustness):
     assert (measured.metric, measured.n) == ("accuracy", 10)
     assert module.training
     assert all(parameter.requires_grad for parameter in module.parameters())
+
+class Rounded(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.network = load_model(find_model("shapes/Standard"))
+
+    def forward(self, images):
+        return self.network((images * 16).round() / 16)
+
+def test_masked_gradients_are_no_robustness(robustness):
+    with pytest.warns(UserWarning, match="Rounded, APGD l_inf 2/255: suspect: "):
+        robustness(Rounded(), n=12).under("apgd-linf", 2 / 255).at_least(0.1)
 
 def test_what_there_is_not(robustness):
     with pytest.raises(HahbenchError, match="needs a level"):
@@ -139,7 +153,7 @@ def test_what_cannot_be_checked_is_one_line(project: Path) -> None:
 def test_assertions_on_robustness_in_ones_own_tests(project: Path) -> None:
     done = run_pytest(project, "test_own.py")
     assert done.returncode == 1
-    assert counts(done.stdout) == {"passed": 4, "failed": 1}, done.stdout
+    assert counts(done.stdout) == {"passed": 5, "failed": 1}, done.stdout
     assert re.search(
         r"AssertionError: shapes/Standard, Gaussian noise sigma 0\.3: [\d.]+ \[[\d.]+, [\d.]+\] on 20 samples; "
         r"the lower end of the 95 % interval is to be 90\.0 or more",

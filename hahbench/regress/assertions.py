@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import warnings
 from pathlib import Path
 
 from torch import nn
@@ -31,6 +32,7 @@ class Measured:
         low: the interval's lower end.
         high: its upper end.
         n: the number of samples.
+        verdict: of the diagnostics.
     """
 
     what: str
@@ -39,9 +41,10 @@ class Measured:
     low: float
     high: float
     n: int
+    verdict: str
 
     def at_least(self, least: float) -> None:
-        """Fail unless the interval's lower end reaches ``least``.
+        """Fail unless the interval's lower end reaches ``least``; warn where the diagnostics doubt the score.
 
         Raises:
             AssertionError: it does not.
@@ -54,6 +57,8 @@ class Measured:
             raise AssertionError(
                 f"{self.what}: {found} on {self.n} samples; the lower end of the 95 % interval is to be {asked} or more"
             )
+        if self.verdict not in ("", "ok"):
+            warnings.warn(f"{self.what}: {self.verdict}", stacklevel=2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Subject:
         spec = attacks()[f"autoattack-{attack}" if attack in NORMS else attack]
         if level is None and spec.levels:
             raise HahbenchError(f"attack {spec.name!r} needs a level, such as {spec.levels[0]:.4g}")
-        spec = dataclasses.replace(spec, levels=() if level is None else (level,))
+        spec = dataclasses.replace(spec, levels=() if level is None else (float(level),))
         cells = run(
             [Part([self.card], [spec])],
             load_images(self.dataset, "test", self.data),
@@ -94,7 +99,8 @@ class Subject:
         scores = metrics.scores(*self.store.read(cells))
         found = scores[scores["metric"].isin(["accuracy", "median_norm"])].to_dict("records")[0]
         title = display.score_title(spec.name, level, found["metric"])
-        return Measured(f"{self.card.name}, {title}", *(found[key] for key in ("metric", "value", "low", "high", "n")))
+        known = {key: found[key] for key in ("metric", "value", "low", "high", "n", "verdict")}
+        return Measured(f"{self.card.name}, {title}", **known)
 
 
 @dataclasses.dataclass(frozen=True)
