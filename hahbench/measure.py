@@ -153,7 +153,8 @@ def full_float32() -> Iterator[None]:
     if hasattr(backends.cudnn, "conv"):
         # From torch 2.9 on there are older and newer switches, and operators raise where the two contradict each other.
         off.append(((torch.get_float32_matmul_precision, torch.set_float32_matmul_precision), "highest"))
-        owners = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul, backends.mkldnn.matmul)
+        onednn = (backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn)
+        owners = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul, *onednn)
         off += [(_switch(owner, "fp32_precision"), "ieee") for owner in owners]
     else:
         off.append((_switch(backends.cuda.matmul, "allow_tf32"), False))

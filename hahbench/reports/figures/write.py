@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -249,12 +248,13 @@ def _write_blocks(files: _Files, results: Results) -> None:
 
 
 def _write_corruptions(files: _Files, results: Results, models: pd.DataFrame) -> None:
-    last = models["model"].map(name_without_folder)
-    # A name that two models share would be that of two files.
-    file_names = last.where(~last.duplicated(keep=False), last + "-" + models["model_digest"].str[:8])
+    last = models["model"].map(name_without_folder).str.replace(r"[^\w.-]+", "-", regex=True)
+    # A name that two models share would be that of two files; case does not tell files apart everywhere.
+    is_shared = last.str.lower().duplicated(keep=False)
+    file_names = last.where(~is_shared, last + "-" + models["model_digest"].str[:8])
     scores = results.named(results.scores)
     for name in files.complete("Corruptions", models, ["corruption-gaussian-noise"]):
-        file_name = re.sub(r"[^\w.-]+", "-", file_names[models["display"] == name].iloc[0])
+        file_name = file_names[models["display"] == name].iloc[0]
         percent = corruptions.accuracies(scores[scores["display"] == name])
         text = "Accuracies in percent; the means over the severities with half of their 95 % intervals."
         files.add(f"corruptions-{file_name}", f"Corruptions: {name}", text, corruptions.draw(percent), [name])
