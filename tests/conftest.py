@@ -7,9 +7,16 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from hahbench.corruptions import Images
 from hahbench.data import cifar10
+
+
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """Weights that a test leaves to chance are the same in every run."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
