@@ -414,7 +414,8 @@ def check_baseline(
     else:
         console = Console()
         with console.capture() as tables:
-            console.print(*render.tables(report), sep="\n")
+            for table in render.tables(report):
+                console.print(table)
         shown = tables.get() + "\n".join(render.summary(report))
     try:
         print(shown)

@@ -14,7 +14,7 @@ from hahbench.catalog import attacks, resolve_models
 from hahbench.data import load_images
 from hahbench.device import choose_device
 from hahbench.errors import HahbenchError
-from hahbench.regress.check import Quiet
+from hahbench.regress.check import Quiet, doubt_in
 from hahbench.reports import display
 from hahbench.run import Part, run
 from hahbench.spec import NORMS, ModelCard
@@ -57,7 +57,7 @@ class Measured:
             raise AssertionError(
                 f"{self.what}: {found} on {self.n} samples; the lower end of the 95 % interval is to be {asked} or more"
             )
-        if self.verdict not in ("", "ok"):
+        if doubt_in(self.verdict):
             warnings.warn(f"{self.what}: {self.verdict}", stacklevel=2)
 
 

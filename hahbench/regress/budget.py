@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -107,13 +106,13 @@ def measure_within(
     growing = list(_begin(checked, store))
     samples = samples[torch.from_numpy(attack_order(n))].to(checked.device)
     clean_predictions: dict[tuple[int, int], dict[str, NDArray[np.int64]]] = {}
-    seconds_per_pass: float | None = None
+    seconds_per_pass: list[float] = []
 
     def look(at: _Growing, wanted: int) -> None:
-        nonlocal seconds_per_pass
-        seconds = seconds_per_pass * at.passes if at.seconds is None and seconds_per_pass is not None else at.seconds
+        # The fewest: were it the last, one that was held up would make all that follows look too long to begin.
+        cost = _MARGIN * (min(seconds_per_pass, default=0.0) * at.passes if at.seconds is None else at.seconds)
         left = deadline - time.monotonic()
-        size = min(wanted, at.left, int(left / (_MARGIN * seconds)) if seconds else wanted)
+        size = min(wanted, at.left, int(left / cost) if cost > 0 else wanted)
         if left <= 0 or size < min(_SMALLEST_LOOK, at.left):
             at.unaffordable = True
             return
@@ -125,8 +124,7 @@ def measure_within(
         at.looks += 1
         at.pairs = pairs_of(checked, at.cell, at.outcomes, looked=at.looks > 1)
         at.seconds = (time.monotonic() - started) / size
-        # The fewest so far: were it the last, one that was held up would make all that follows look too long to begin.
-        seconds_per_pass = min(at.seconds / at.passes, seconds_per_pass or math.inf)
+        seconds_per_pass.append(at.seconds / at.passes)
         title = score_title(at.cell.attack.name, at.cell.level, at.cell.metric)
         say(f"{at.cell.model} {title}: {at.pairs.n} of {n} samples, change {at.pairs.changes.mean():+.3f}")
 

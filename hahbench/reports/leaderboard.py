@@ -53,12 +53,11 @@ def ranked_by(scores: pd.DataFrame) -> list[Column]:
     nothing else was measured.
     """
     first = [Column("autoattack-linf", 2 / 255), Column("apgd-linf", 2 / 255)]
-    attacks = [column for column in (*_others(scores), *_ATTACKS) if column.metric == "accuracy"]
-    reference = [column for column in attacks if column.attack.endswith(REFERENCE)]
-    own = [*first, *(column for column in attacks if column not in (*first, *reference))]
+    known = dict.fromkeys([*first, *_others(scores), *_ATTACKS])
     models = _measured(scores)
-    by = sorted((column for column in own if column in models), key=lambda column: -models[column])
-    by = by or [column for column in reference if column in models]
+    attacks = [column for column in known if column.metric == "accuracy" and column in models]
+    own = [column for column in attacks if not column.attack.endswith(REFERENCE)]
+    by = sorted(own, key=lambda column: -models[column]) or attacks
     return [column for column in (*by, _NOISE) if column in models] or [_CLEAN]
 
 
