@@ -13,6 +13,7 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from hahbench.corruptions import BENCHMARK, OFFICIAL, PAPER, SEVERITIES
 from hahbench.spec import level_text, name_without_folder
+from hahbench.verdict import doubt_in, verdict_from
 
 CONFIDENCE = 0.95
 
@@ -99,8 +100,7 @@ def scores(
             same = (labelled_outcomes[["data_digest", "model", "model_digest"]] == list(measured[:3])).all(axis=1)
             facts["verdict"] = _verdict_on_norms(part, labelled_outcomes[same])
         if measured in doubts:
-            before = str(facts["verdict"]).removeprefix("suspect: ").removeprefix("ok")
-            facts["verdict"] = "suspect: " + "; ".join(filter(None, [before, doubts[measured]]))
+            facts["verdict"] = verdict_from([doubt_in(str(facts["verdict"])), doubts[measured]])
         for metric, value, low, high, n in _metrics(part):
             rows.append({**facts, "metric": metric, "value": value, "low": low, "high": high, "n": n})
     rows += _corruption_means(newest, outcomes)
@@ -275,9 +275,7 @@ def _verdict_on_norms(part: pd.DataFrame, of_model: pd.DataFrame) -> str:
                 f"{attack} broke {missed} of {len(nearest)} samples within {level_text(level)} for which this attack "
                 "found nothing as near"
             )
-    if doubts:
-        return f"suspect: {'; '.join(doubts)}"
-    return "" if bounded.empty else "ok"
+    return "" if bounded.empty else verdict_from(doubts)
 
 
 def _broken_elsewhere(outcomes: pd.DataFrame) -> dict[Hashable, str]:

@@ -22,7 +22,7 @@ from torch import nn
 import hahbench
 from hahbench import exhibits, measure
 from hahbench.attacks import build_attack
-from hahbench.attacks.base import Attack, Progress
+from hahbench.attacks.base import Attack, ParticularAboutData, Progress
 from hahbench.attacks.diagnostics import diagnose
 from hahbench.data import ImageSet
 from hahbench.device import device_name
@@ -34,6 +34,7 @@ from hahbench.models.record import model_record
 from hahbench.outcome import EXAMPLE_COLUMNS, Candidates, Samples
 from hahbench.spec import AttackSpec, Cell, Exhibit, ExhibitKind, ModelCard, digest
 from hahbench.store import Store
+from hahbench.verdict import doubt_in, verdict_from
 
 _FEWEST_TO_EXAMINE = 2
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -175,7 +176,7 @@ def _run_part(
         verdict = verdict_on(job, samples, outcomes, prepared)
         if verdict:
             store.set_verdict(job.cell, verdict)
-        if verdict not in ("", "ok"):
+        if doubt_in(verdict):
             observer.warned(job, verdict)
 
     for job in jobs:
@@ -316,9 +317,15 @@ def plan(
     """The cells of a run, with the loaded models; one attack after the other, each on all models.
 
     Raises:
-        HahbenchError: a model, an attack's parameters or a level is wrong.
+        HahbenchError: a model, an attack's parameters or a level is wrong, or an attack cannot be run on the images.
     """
     built = [(spec, build_attack(spec)) for spec in attacks]
+    for spec, attack in built:
+        if isinstance(attack, ParticularAboutData):
+            try:
+                attack.check_data(images.images.shape[1], len(images.classes))
+            except HahbenchError as error:
+                raise HahbenchError(f"attack {spec.name!r} on data set {images.name!r}: {error}") from error
     data_digest = digest(images.digest, len(samples))
     ready = []
     for card in cards:
@@ -489,4 +496,4 @@ def verdict_on(job: Job, samples: Samples, outcomes: pd.DataFrame, models: Mappi
     except Exception as error:
         # What the attack found must not be lost over a probe.
         reasons = [f"the diagnostics raised {type(error).__name__}: {error}"]
-    return f"suspect: {'; '.join(reasons)}" if reasons else "ok"
+    return verdict_from(reasons)

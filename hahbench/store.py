@@ -124,7 +124,8 @@ class Store:
         The claim of a process that is killed ends with it. Where files cannot be locked everything can be claimed.
         """
         path = self.path(cell).with_suffix(".lock")
-        lock = FileLock(path)
+        # Else, where files cannot be locked, filelock leaves a marker that outlives a killed run.
+        lock = FileLock(path, fallback_to_soft=False)
         try:
             lock.acquire(blocking=False)
         except Timeout:

@@ -19,7 +19,7 @@ import torch
 
 from hahbench import catalog
 from hahbench.attacks.noise import GaussianNoise
-from hahbench.data import load_images
+from hahbench.data import ImageSet, load_images
 from hahbench.errors import HahbenchError
 from hahbench.models.vgg import vgg16
 from hahbench.outcome import Candidates, Samples
@@ -37,6 +37,14 @@ def tiny() -> torch.nn.Module:
     return torch.nn.Sequential(
         torch.nn.Conv2d(3, 4, 5, 4), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(196, 10)
     )
+"""
+GREY = """
+import torch
+from hahbench import register_model
+
+@register_model("grey")
+def grey() -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
 """
 SUITE = """
 dataset = "shapes"
@@ -130,6 +138,39 @@ def test_a_cell_of_two_parts_is_run_once_and_told_once(tmp_path: Path) -> None:
     cells = run(parts, load_images("shapes", "test", None), 4, store=Store(tmp_path), observer=observer, **options)
     assert (observer.due, observer.done) == (2, ["clean", "noise"])
     assert [cell.attack.name for cell in cells] == ["clean", "noise"]
+
+
+@pytest.fixture(scope="module")
+def of_grey_images(tmp_path_factory: pytest.TempPathFactory) -> list[ModelCard]:
+    file = tmp_path_factory.mktemp("grey") / "grey.py"
+    file.write_text(GREY)
+    return catalog.resolve_models(str(file), "scans")
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        (
+            AttackSpec("fog", "corruption", levels=(1.0,), params={"corruption": "fog"}),
+            "attack 'fog' on data set 'scans': corruptions need colour images, not images of 1 channels",
+        ),
+        (
+            AttackSpec("whole", "autoattack", "linf", levels=(0.1,)),
+            "attack 'whole' on data set 'scans': AutoAttack's member 'apgd-t' needs at least 4 classes",
+        ),
+    ],
+)
+def test_what_a_data_set_does_not_allow_is_said_before_the_first_cell(
+    tmp_path: Path, of_grey_images: list[ModelCard], last: AttackSpec, message: str
+) -> None:
+    scans = ImageSet(
+        "scans", "test", "drawn", ("0", "1"), torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.arange(4) % 2
+    )
+    parts = [Part(of_grey_images, [AttackSpec("clean", "clean"), last])]
+    options: dict[str, Any] = {"dataset_argument": "scans", "from_path": False, "device": torch.device("cpu")}
+    with pytest.raises(HahbenchError, match=message):
+        run(parts, scans, 4, store=Store(tmp_path / "store"), observer=Silent(), **options)
+    assert not cell_files(tmp_path / "store")
 
 
 def measured(store: Store, n: int, *attacks: AttackSpec, **facts: Any) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import subprocess
 import sys
 import textwrap
@@ -148,3 +149,24 @@ def test_a_file_of_another_layout_is_not_called_damaged(
         store.write(CELL, outcomes, FACTS)
     with pytest.raises(StoreError, match=rf"has layout {SCHEMA + 1}; this hahbench, .*, reads layout {SCHEMA}"):
         store.read()
+
+
+def test_where_files_cannot_be_locked_a_claim_is_refused_to_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with Store(tmp_path).claim(CELL) as first, Store(tmp_path).claim(CELL) as second:
+        assert (first, second) == (True, True)
+
+
+def test_a_claim_is_refused_until_it_ends(tmp_path: Path) -> None:
+    with Store(tmp_path).claim(CELL) as first, Store(tmp_path).claim(CELL) as second:
+        assert (first, second) == (True, False)
+    with Store(tmp_path).claim(CELL) as third:
+        assert third
+    assert not list(tmp_path.iterdir())

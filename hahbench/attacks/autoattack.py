@@ -92,6 +92,14 @@ class AutoAttack:
         """
         check_epsilon(level)
 
+    def check_data(self, channels: int, classes: int) -> None:
+        """Losses that compare several classes need them.
+
+        Raises:
+            HahbenchError: there are too few classes for a member.
+        """
+        check_classes(self._members, classes)
+
     def __call__(
         self, model: nn.Module, samples: Samples, level: float | None, seed: int, progress: Progress
     ) -> Candidates:
@@ -102,7 +110,7 @@ class AutoAttack:
         """
         epsilon = check_epsilon(level)
         candidates, logits = begin(model, samples, self.batch_size)
-        check_classes(self._members, logits.shape[1])
+        self.check_data(samples.images.shape[1], logits.shape[1])
         # Where the output is random one pass does not tell which samples the judge will find correct.
         attacked = ~errs(logits, samples.labels) | self.randomized
         robust = attacked.nonzero().squeeze(1)

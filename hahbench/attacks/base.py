@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from torch import nn
 
@@ -70,9 +70,26 @@ def check_classes(members: Iterable[str], classes: int) -> None:
     for member in members:
         if classes < (fewest := _FEWEST_CLASSES.get(member, 2)):
             raise HahbenchError(
-                f"kind 'autoattack': member {member!r} needs at least {fewest} classes, the model has {classes}; "
+                f"AutoAttack's member {member!r} needs at least {fewest} classes, the model has {classes}; "
                 "choose other members"
             )
+
+
+@runtime_checkable
+class ParticularAboutData(Protocol):
+    """An attack that not every data set allows."""
+
+    def check_data(self, channels: int, classes: int) -> None:
+        """Check a data set before anything is run.
+
+        Args:
+            channels: of its images.
+            classes: that it has.
+
+        Raises:
+            HahbenchError: the attack cannot be run on it.
+        """
+        ...
 
 
 class Attack(Protocol):

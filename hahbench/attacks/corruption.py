@@ -129,6 +129,14 @@ class _AtSeverities:
         """
         check_severity(level)
 
+    def check_data(self, channels: int, classes: int) -> None:
+        """Corruptions are defined for colour images.
+
+        Raises:
+            HahbenchError: the images have another number of channels than 3.
+        """
+        _check_colour(channels)
+
 
 @dataclasses.dataclass(frozen=True)
 class RegeneratedCorruption(_AtSeverities):
@@ -166,6 +174,7 @@ class RegeneratedCorruption(_AtSeverities):
             HahbenchError: the level is no severity, or the corruption does not allow such images.
         """
         severity = check_severity(level)
+        _check_colour(samples.images.shape[1])
 
         def make(images: Images, index: NDArray[np.int64]) -> Images:
             corruption = frost(Path(self.photographs)) if self.photographs else CORRUPTIONS[self.corruption]
@@ -221,6 +230,11 @@ def check_severity(level: float | None) -> int:
     return int(level)
 
 
+def _check_colour(channels: int) -> None:
+    if channels != 3:
+        raise HahbenchError(f"corruptions need colour images, not images of {channels} channels")
+
+
 _last: tuple[Samples, str, Tensor] | None = None
 
 
@@ -229,8 +243,6 @@ def _candidates(samples: Samples, wanted: str, source: _Source) -> Candidates:
     global _last
     if _last is None or _last[0] is not samples or _last[1] != wanted:
         images = samples.images.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy(force=True)
-        if images.shape[3] != 3:
-            raise HahbenchError(f"corruptions need colour images, not images of {images.shape[3]} channels")
         corrupt = source(np.ascontiguousarray(images), samples.index.numpy(force=True))
         made = torch.from_numpy(corrupt).permute(0, 3, 1, 2).to(samples.images.device)
         _last = samples, wanted, made

@@ -14,11 +14,12 @@ from hahbench.catalog import attacks, resolve_models
 from hahbench.data import load_images
 from hahbench.device import choose_device
 from hahbench.errors import HahbenchError
-from hahbench.regress.check import Quiet, doubt_in
+from hahbench.regress.check import Quiet
 from hahbench.reports import display
 from hahbench.run import Part, run
 from hahbench.spec import NORMS, ModelCard
 from hahbench.store import Store
+from hahbench.verdict import doubt_in
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from hahbench.outcome import Samples
 from hahbench.regress.baseline import BaselineCell
-from hahbench.regress.check import Checked, Quiet, doubt_in, pairs_of
+from hahbench.regress.check import Checked, Quiet, pairs_of
 from hahbench.regress.compare import Pairs, verdicts
 from hahbench.regress.expect import Floor, check_floors
 from hahbench.regress.sequential import FIRST_LOOK, attack_order
 from hahbench.reports.display import score_title
 from hahbench.run import Job, attack_and_judge, plan, verdict_on
 from hahbench.store import Store
+from hahbench.verdict import doubt_in
 
 _SMALLEST_LOOK = 8
 _MARGIN = 1.25

@@ -23,6 +23,7 @@ from hahbench.regress.sequential import attack_order
 from hahbench.run import Job, Observer, Part, check_cards, check_trained_on, code_version, run
 from hahbench.spec import AttackSpec, Exhibit, ModelCard, digest
 from hahbench.store import Store
+from hahbench.verdict import doubt_in
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -204,11 +205,6 @@ def measure_whole(checked: Checked, cells: Sequence[BaselineCell], store: Store,
         )
         for cell in cells
     ]
-
-
-def doubt_in(verdict: str) -> str:
-    """What a verdict says against an accuracy; empty for ``ok``, and where there is none."""
-    return "" if verdict in ("", "ok") else verdict.removeprefix("suspect: ")
 
 
 def pairs_of(

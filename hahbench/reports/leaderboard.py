@@ -15,11 +15,10 @@ from hahbench import __version__
 from hahbench.metrics import PROCEDURAL_FROST, WITHOUT_FROST
 from hahbench.reports.tables import Column, grid
 from hahbench.spec import NORMS, REFERENCE, ModelRecord
+from hahbench.verdict import OK, SUSPECT, doubt_in
 
 FORMAT = 1
 """Version of ``reports/schema/leaderboard.schema.json``; raised when its readers must know of a change."""
-
-SUSPECT, OK = "suspect", "ok"
 
 COLUMNS = (
     Column("clean"),
@@ -239,4 +238,4 @@ def _verdict(scores: Iterable[Mapping[str, Any]]) -> str | None:
     examined = [score["verdict"] for score in scores if score["verdict"]]
     if not examined:
         return None
-    return OK if all(verdict == OK for verdict in examined) else SUSPECT
+    return SUSPECT if any(map(doubt_in, examined)) else OK

@@ -18,6 +18,7 @@ from hahbench.corruptions import BENCHMARK, SEVERITIES
 from hahbench.errors import HahbenchError
 from hahbench.reports import display
 from hahbench.spec import REFERENCE, ModelRecord, level_text, networks
+from hahbench.verdict import doubt_in
 
 DATASETS = ("cifar10", "cifar100", "imagenet")
 
@@ -185,7 +186,7 @@ def _facts(cells: pd.DataFrame, record: ModelRecord | None) -> dict[str, Any]:
 
 def _footnote(cell: pd.Series, notes: list[str]) -> str:
     samples = f"the first {cell['n']} test samples of {cell['dataset']}"
-    doubts = [str(cell["verdict"])] if cell["verdict"] not in ("", "ok") else []
+    doubts = [str(cell["verdict"])] if doubt_in(str(cell["verdict"])) else []
     return _clean("; ".join([f"measured by hahbench {__version__} on {samples}", *notes, *doubts]))
 
 

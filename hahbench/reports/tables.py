@@ -13,6 +13,7 @@ from hahbench.metrics import CORRUPTION_SETS, PROCEDURAL_FROST, WITHOUT_FROST, c
 from hahbench.reports import display
 from hahbench.reports.published import Published
 from hahbench.spec import name_without_folder
+from hahbench.verdict import doubt_in
 
 _SCORE = ["model", "model_digest", "attack", "level", "metric"]
 
@@ -209,7 +210,7 @@ def _cell_text(cell: Mapping[Hashable, Any]) -> str:
     ours = display.MISSING
     if pd.notna(cell["value"]):
         ours = display.score_text(cell["metric"], cell["value"], cell["low"], cell["high"])
-        if cell["verdict"] not in ("", "ok"):
+        if doubt_in(cell["verdict"]):
             ours += display.SUSPECT
     paper = cell.get("published", float("nan"))
     if pd.isna(paper):

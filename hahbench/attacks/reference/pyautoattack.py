@@ -78,6 +78,14 @@ class PyAutoAttack:
         """
         check_epsilon(level)
 
+    def check_data(self, channels: int, classes: int) -> None:
+        """Losses that compare several classes need them.
+
+        Raises:
+            HahbenchError: there are too few classes for a member.
+        """
+        check_classes(self._members, classes)
+
     @property
     def _members(self) -> tuple[Member, ...]:
         if self.members:
@@ -110,6 +118,7 @@ class PyAutoAttack:
         candidates = images.clone()
         with _contained(images.device) as doubts:
             logits = _logits(model, images, self.batch_size)
+            self.check_data(images.shape[1], logits.shape[1])
             watched = WatchedModel(model)
             library = self._library(watched, epsilon, seed, logits.shape[1], images.device)
             robust = logits.argmax(dim=1) == labels
@@ -142,7 +151,6 @@ class PyAutoAttack:
         return Candidates.untold(candidates, forwards=queries.round().long())
 
     def _library(self, model: nn.Module, epsilon: float, seed: int, classes: int, device: torch.device) -> Any:
-        check_classes(self._members, classes)
         library = pyautoattack.AutoAttack(
             model,
             norm=_LIBRARY_NORM[self.norm],

@@ -28,6 +28,7 @@ from hahbench.reports import display
 from hahbench.reports.drawn import Drawn
 from hahbench.reports.html.fragile import most_fragile
 from hahbench.spec import ModelRecord, digest
+from hahbench.verdict import doubt_in
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -152,7 +153,7 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "interval": _interval, "safe_link": _safe_link}
+    environment.filters |= {"number": _number, "interval": _interval, "safe_link": _safe_link, "doubt": doubt_in}
     environment.globals["score_title"] = _score_title
     return environment
 
