@@ -313,7 +313,8 @@ def check_one_module_of_a_name() -> None:
     """Python keeps one module of a name: of two folders in use, files of one would run what lies in the other.
 
     Raises:
-        CatalogError: a module of a folder in use was imported, and another folder in use has one of the same name.
+        CatalogError: a module of a folder in use was imported, and another folder in use has one of the same name that
+            is not the same, byte for byte.
     """
     if len(_imported_from) < 2:
         return
@@ -324,7 +325,7 @@ def check_one_module_of_a_name() -> None:
             continue
         found = [PathFinder.find_spec(name, [path]) for path in _imported_from]
         origins = sorted({str(Path(spec.origin).resolve()) for spec in found if spec is not None and spec.origin})
-        if len(origins) > 1:
+        if len(origins) > 1 and len({Path(origin).read_bytes() for origin in origins}) > 1:
             raise CatalogError(
                 f"two modules are named {name!r}: {' and '.join(origins)}; in one run there can be only one: "
                 "rename one, or run their models apart, into one store"

@@ -168,6 +168,10 @@ def run_suite(
 
     suites = resolve_suites(suite)
     dataset_argument = dataset or suites[0][0].dataset
+    # All that can be wrong before the images are read, which may take a download.
+    if not model:
+        # Whose names depend on it; files that --model names may register it.
+        find_dataset(dataset_argument)
     parts = [
         Part(
             [card for name in model or asked.models for card in resolve_models(name, dataset_argument)],
@@ -178,7 +182,6 @@ def run_suite(
         # Of a suite without models there may be nothing but what it includes.
         if model or asked.models or not asked.include
     ]
-    # All that can be wrong before the images are read, which may take a download.
     find_dataset(dataset_argument)
     for part in parts:
         check_cards(part.cards, dataset_argument)

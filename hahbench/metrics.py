@@ -260,12 +260,12 @@ def _verdict_on_norms(part: pd.DataFrame, of_model: pd.DataFrame) -> str:
         of_model: all outcomes of the same model on the same samples.
 
     Returns:
-        Empty where there is no other attack to compare with.
+        With what speaks against the outcomes by themselves; of them alone where there is no other attack.
     """
-    norm = part["norm"].iloc[0]
+    norm, before = part["norm"].iloc[0], part["verdict"].max()
     nearest = part.groupby("index")[norm].min().rename("nearest")
     bounded = of_model[of_model["worst_case"] & (of_model["norm"] == norm) & of_model["level"].notna()]
-    doubts = []
+    doubts = [doubt_in(before)]
     for (attack, level), other in bounded.groupby(["attack", "level"]):
         broken = other[(other["clean_pred"] == other["label"]) & (other["adv_pred"] != other["label"])]
         found = broken.drop_duplicates("index").join(nearest, on="index", how="inner")["nearest"]
@@ -275,7 +275,7 @@ def _verdict_on_norms(part: pd.DataFrame, of_model: pd.DataFrame) -> str:
                 f"{attack} broke {missed} of {len(nearest)} samples within {level_text(level)} for which this attack "
                 "found nothing as near"
             )
-    return "" if bounded.empty else verdict_from(doubts)
+    return before if bounded.empty else verdict_from(doubts)
 
 
 def _broken_elsewhere(outcomes: pd.DataFrame) -> dict[Hashable, str]:

@@ -29,7 +29,10 @@ def write_plugin(name: str, out: Path) -> list[Path]:
     """
     package = name.replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) or keyword.iskeyword(package):
-        raise HahbenchError(f"name {name!r}; allowed: small letters, digits and hyphens, such as 'my-plugin'")
+        raise HahbenchError(
+            f"name {name!r}; allowed: small letters, digits and hyphens after a letter, but no keyword of Python, such "
+            "as 'my-plugin'"
+        )
     if importlib.util.find_spec(package) is not None:
         raise HahbenchError(f"name {name!r} is that of a module {package!r} that is there already; choose another name")
     folder = out / name

@@ -12,7 +12,7 @@ import platform
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ import hahbench
 from hahbench import exhibits, measure
 from hahbench.attacks import build_attack
 from hahbench.attacks.base import Attack, ParticularAboutData, Progress
-from hahbench.attacks.diagnostics import diagnose
+from hahbench.attacks.diagnostics import diagnose, diagnose_minimum_norm
 from hahbench.data import ImageSet
 from hahbench.device import device_name
 from hahbench.errors import HahbenchError
@@ -180,7 +180,7 @@ def _run_part(
             observer.warned(job, verdict)
 
     for job in jobs:
-        if _ball(job) and job.cell in store and not store.verdict(job.cell):
+        if _can_be_examined(job) and job.cell in store and not store.verdict(job.cell):
             with store.claim(job.cell) as claimed:
                 # Else another run is in the midst of its diagnostics; one that was stopped there claims no more.
                 if claimed and not store.verdict(job.cell):
@@ -474,25 +474,31 @@ def _seeded(seed: int, samples: Samples) -> Iterator[None]:
         yield
 
 
-def _ball(job: Job) -> tuple[Literal["l1", "l2", "linf"], float] | None:
-    """Norm and epsilon of a cell that can be examined."""
+def _can_be_examined(job: Job) -> bool:
+    """Whether the attack searches for an error, within an epsilon for which there are probes or as near as it can."""
     norm, epsilon = job.cell.attack.norm, job.cell.level
-    if not job.attack.worst_case or norm is None or norm == "l0" or epsilon is None:
-        return None
-    return norm, epsilon
+    return job.attack.worst_case and norm is not None and (epsilon is None or norm != "l0")
 
 
 def verdict_on(job: Job, samples: Samples, outcomes: pd.DataFrame, models: Mapping[str, nn.Module]) -> str:
-    """``ok``, or what speaks against the robust accuracy; empty without an epsilon, or with too few samples."""
-    cell, ball = job.cell, _ball(job)
-    if ball is None or (outcomes["clean_pred"] == outcomes["label"]).sum() < _FEWEST_TO_EXAMINE:
+    """``ok``, or what speaks against the robust accuracy or minimum norms.
+
+    Empty where nothing is known to look for, or there are too few samples.
+    """
+    cell, norm, epsilon = job.cell, job.cell.attack.norm, job.cell.level
+    if not _can_be_examined(job) or (outcomes["clean_pred"] == outcomes["label"]).sum() < _FEWEST_TO_EXAMINE:
         return ""
     others = {name: model for name, model in models.items() if name != cell.model}
     try:
         with measure.full_float32():
-            reasons = diagnose(
-                job.model, samples, outcomes, norm=ball[0], epsilon=ball[1], seed=cell.seed, others=others
-            )
+            if epsilon is None:
+                reasons = diagnose_minimum_norm(job.model, samples, outcomes, seed=cell.seed)
+            else:
+                assert norm is not None
+                assert norm != "l0"
+                reasons = diagnose(
+                    job.model, samples, outcomes, norm=norm, epsilon=epsilon, seed=cell.seed, others=others
+                )
     except Exception as error:
         # What the attack found must not be lost over a probe.
         reasons = [f"the diagnostics raised {type(error).__name__}: {error}"]

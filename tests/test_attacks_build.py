@@ -80,6 +80,8 @@ def test_a_mistake_is_named(kind: str, norm: Norm | None, params: dict[str, Any]
         ("fmn", "l2", (0.5,), "level = 0.5 is not allowed; this kind finds its own epsilon and has no levels"),
         ("autoattack", "linf", (), "level = None is not allowed; each of the levels must be an epsilon > 0"),
         ("autoattack", "linf", (0.1, 0.0), "level = 0.0 is not allowed"),
+        ("autoattack", "linf", (8.0,), "level = 8 is not allowed; in l_inf .* did you mean '8/255'?"),
+        ("pgd", "linf", (1.0, 8.0), "level = 8 is not allowed; in l_inf .* did you mean '8/255'?"),
     ],
 )
 def test_a_wrong_level_is_named_before_anything_is_run(

@@ -15,13 +15,15 @@ from torch import Tensor, nn
 
 from hahbench import catalog
 from hahbench.attacks.apgd import Apgd
-from hahbench.attacks.diagnostics import diagnose
+from hahbench.attacks.diagnostics import diagnose, diagnose_minimum_norm
 from hahbench.attacks.engine import begin, drive, merge
+from hahbench.attacks.fmn import FastMinimumNorm
 from hahbench.attacks.square import Square
 from hahbench.data import DATASETS
 from hahbench.measure import judge
 from hahbench.models.load import load_model
 from hahbench.outcome import Candidates, Samples
+from hahbench.spec import Norm
 from tests.linear_oracle import linear_oracle
 from tests.masked_models import HonestWithoutGradients, OneHotOutput, QuantizedInput, RandomResizing, SteepSigmoid
 
@@ -123,6 +125,30 @@ def test_each_way_to_mask_gradients_is_caught(masked: Callable[[nn.Module], nn.M
     assert any(re.match(sign, reason) for reason in reasons(model, shapes(), outcomes, SMALL))
 
 
+@pytest.mark.parametrize("norm", ["l0", "l1", "l2", "linf"])
+def test_minimum_norms_of_an_honest_model_give_no_reason(norm: Norm) -> None:
+    assert reasons_against_norms(shipped("Standard"), norm) == []
+
+
+@pytest.mark.parametrize(
+    ("masked", "sign"),
+    [
+        (QuantizedInput, f"{N} of {N} samples were not broken at any distance"),
+        (SteepSigmoid, f"the gradient of {N} of {N} samples is zero in over 90% of the colour values"),
+        (RandomResizing, "the output is random"),
+    ],
+)
+def test_minimum_norms_of_masked_gradients_are_doubted(masked: Callable[[nn.Module], nn.Module], sign: str) -> None:
+    assert any(reason.startswith(sign) for reason in reasons_against_norms(masked(shipped("Standard")).eval(), "l2"))
+
+
+def reasons_against_norms(model: nn.Module, norm: Norm) -> list[str]:
+    attack = FastMinimumNorm(norm, steps=60)
+    candidates = attack(model, shapes(), None, 0, lambda *_: None)
+    outcomes = judge(model, shapes(), candidates, norm=norm, epsilon=None, worst_case=True, seconds=1)
+    return diagnose_minimum_norm(model, shapes(), outcomes, seed=0)
+
+
 def test_what_square_broke_and_white_box_attacks_did_not_is_told_from_the_outcomes() -> None:
     model = QuantizedInput(shipped("Standard"))
     outcomes = attacked(model, shapes(), 16 / 255, queries=50)
@@ -146,8 +172,12 @@ def test_images_perturbed_on_the_honest_model_break_the_masked_one() -> None:
     model = HonestWithoutGradients(shipped("Standard"))
     outcomes = attacked(model, shapes(), LARGE)
     assert (outcomes["adv_pred"] == outcomes["label"]).all()
-    found = reasons(model, shapes(), outcomes, LARGE, others={"Standard": shipped("Standard")})
-    assert f"images perturbed on model Standard broke {N} of {N} samples left robust" in found
+    standard = shipped("Standard")
+    sign = f"images perturbed on model Standard broke {N} of {N} samples left robust"
+    assert sign in reasons(model, shapes(), outcomes, LARGE, others={"Standard": standard})
+    several = {"Copy": standard, "Itself": model, "Standard": standard}
+    sign = f"images perturbed on 2 of 3 other models broke up to {N} of {N} samples left robust, most on Standard"
+    assert sign in reasons(model, shapes(), outcomes, LARGE, others=several)
 
 
 def test_an_attack_without_gradients_is_not_blamed_for_being_weak() -> None:

@@ -273,3 +273,13 @@ def test_two_modules_of_one_name_are_not_taken_for_each_other(
 
     with pytest.raises(HahbenchError, match=r"two modules are named '._network': .*/one/.* and .*/other/.*; in one"):
         built()
+
+
+def test_two_copies_of_one_module_are_taken_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "_imported_from", [])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "copied_network.py", "import torch\ndef net(): return torch.nn.Linear(3, 2)\n")
+        card = write(tmp_path / folder / f"{folder}.toml", 'loader = "copied_network:net"\n')
+        assert [build_model(card).weight.shape for card in catalog.resolve_models(str(card), "shapes")] == [(2, 3)]

@@ -386,6 +386,11 @@ def test_a_full_disk_is_one_clear_line_and_loses_nothing(clean_suite: Path, tmp_
     assert sorted(store.folder.iterdir()) == finished
 
 
+def test_a_wrong_data_set_of_a_suite_with_models_is_named(run: Run) -> None:
+    code, _, error = run("run", "quick", "--dataset", "cifar")
+    assert (code, error) == (2, "hahbench: unknown data set 'cifar'; did you mean 'cifar10'?\n")
+
+
 def test_help_imports_neither_torch_nor_pandas() -> None:
     code = "import sys, hahbench.cli; assert not {'torch', 'pandas', 'scipy', 'rich.progress'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -129,6 +129,8 @@ class TestADataSetOfOnesOwn:
         with pytest.raises(DataError) as caught:
             load_images("digits", "train", Path("here"))
         assert str(caught.value) == "data set 'digits': FileNotFoundError: no train images in here"
+        with pytest.raises(DataError, match=r"data set 'digits': .*; --data was not given"):
+            load_images("digits", "train", None)
 
     def test_an_error_that_speaks_to_the_user_is_passed_on(self) -> None:
         error = HahbenchError("digits: give --data")

@@ -199,6 +199,16 @@ def test_norms_are_suspect_where_another_attack_breaks_what_they_call_far() -> N
         assert scored.loc[scored["attack"] == "autoattack-l2", "verdict"].item() == "ok"
 
 
+@pytest.mark.parametrize("missed", [0, 9])
+def test_what_speaks_against_norms_by_themselves_comes_first(missed: int) -> None:
+    masked = "suspect: 9 of 9 samples were not broken at any distance"
+    asked = cells({"key": "fmn", **FMN, "verdict": masked}, {"key": "bounded", **BOUNDED})
+    broken = outcomes("bounded", [False] * missed + [True] * (9 - missed))
+    scored = scores(asked, pd.concat([outcomes("fmn", [True] * 9, [math.inf] * 9), broken]))
+    more = f"; autoattack-l2 broke {missed} of 9 samples within 0.5 for which this attack found nothing as near"
+    assert set(scored.loc[scored["attack"] == "fmn-l2", "verdict"]) == {masked + more * bool(missed)}
+
+
 @pytest.mark.parametrize("change", [{"norm": "linf"}, {"model_digest": "x"}, {"data_digest": "x"}])
 def test_norms_are_compared_with_the_same_threat_model_on_the_same_samples(change: dict[str, Any]) -> None:
     asked = cells({"key": "fmn", **FMN}, {"key": "bounded", **BOUNDED, **change})

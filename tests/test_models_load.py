@@ -134,11 +134,16 @@ def other(change: Callable[[dict[str, Tensor]], object]) -> dict[str, Tensor]:
             other(lambda t: t.update({"classifier.bias": torch.zeros(7)})),
             "tensor 'classifier.bias': shape (7,); the model needs (10,)",
         ),
-        ([torch.zeros(1)], "holds list; allowed: a state dict, names to tensors"),
-        ({"epoch": 3}, "holds dict; allowed: a state dict, names to tensors"),
+        ([torch.zeros(1)], "allowed is a state dict, names to tensors; the file holds list"),
+        ({"epoch": 3}, "allowed is a state dict, names to tensors; the file holds a dictionary of 'epoch'"),
+        (
+            {"epoch": 3, "net": {"weight": torch.zeros(2)}},
+            "allowed is a state dict, names to tensors; the file holds a dictionary of 'epoch', 'net', of which "
+            "'net' is one: save that alone",
+        ),
         ({"code": Unpickled()}, "damaged, or holds objects other than tensors"),
     ],
-    ids=["missing", "unexpected", "shape", "list", "numbers", "objects"],
+    ids=["missing", "unexpected", "shape", "list", "numbers", "checkpoint", "objects"],
 )
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path, content: Any, complaint: str) -> None:
     path = tmp_path / "tiny.pt"

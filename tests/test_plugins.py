@@ -250,7 +250,8 @@ def test_the_new_package_appears_everywhere(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("Acme", "allowed: small letters, digits and hyphens, such as 'my-plugin'"),
+        ("Acme", "allowed: small letters, digits and hyphens after a letter, but no keyword of Python, such as"),
+        ("9a", "allowed: small letters, digits and hyphens after a letter"),
         ("../acme", "allowed: small letters"),
         ("class", "allowed: small letters"),
         ("json", "is that of a module 'json' that is there already"),

@@ -60,6 +60,10 @@ def test_masked_gradients_are_no_robustness(robustness):
     with pytest.warns(UserWarning, match="Rounded, APGD l_inf 2/255: suspect: "):
         robustness(Rounded(), n=12).under("apgd-linf", 2 / 255).at_least(0.1)
 
+def test_an_accuracy_in_percent_is_refused(robustness):
+    with pytest.raises(HahbenchError, match="allowed: an accuracy, 0 to 1"):
+        robustness("Standard", n=10).under("gaussian-noise", 0.02).at_least(60)
+
 def test_what_there_is_not(robustness):
     with pytest.raises(HahbenchError, match="needs a level"):
         robustness("Standard").under("gaussian-noise")

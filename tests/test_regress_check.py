@@ -296,13 +296,23 @@ def rounded(**params):
 
 
 @pytest.mark.parametrize("budget", [[], ["--budget", 600]])
-def test_a_gain_by_masked_gradients_does_not_pass(run: Run, tmp_path: Path, budget: list[object]) -> None:
-    (tmp_path / "pgd.toml").write_text('kind = "pgd"\nnorm = "linf"\nlevels = [0.03]\n[params]\nsteps = 5\n')
+@pytest.mark.parametrize(
+    ("name", "attack", "doubt"),
+    [
+        ("pgd", 'kind = "pgd"\nnorm = "linf"\nlevels = [0.03]\n[params]\nsteps = 5\n', "the gradient of "),
+        ("fmn", 'kind = "fmn"\nnorm = "l2"\n[params]\nsteps = 30\n', "samples were not broken at any distance"),
+    ],
+)
+def test_a_gain_by_masked_gradients_does_not_pass(
+    run: Run, tmp_path: Path, budget: list[object], name: str, attack: str, doubt: str
+) -> None:
+    file = tmp_path / f"{name}.toml"
+    file.write_text(attack)
     (tmp_path / "suite.toml").write_text(
-        f'dataset = "shapes"\nn = 60\nmodels = ["Standard"]\nattacks = ["clean", "{tmp_path / "pgd.toml"}"]'
+        f'dataset = "shapes"\nn = 60\nmodels = ["Standard"]\nattacks = ["clean", "{file}"]'
     )
     # A process imports one module of a name.
-    module = f"masked_{len(budget)}"
+    module = f"masked_{name}_{len(budget)}"
     (tmp_path / f"{module}.py").write_text(MASKED)
     card = tmp_path / "masked.toml"
     card.write_text('base = "shapes/Standard"\nname = "shapes/Standard"\nloader = "' + module + ':rounded"\n')
@@ -312,8 +322,8 @@ def test_a_gain_by_masked_gradients_does_not_pass(run: Run, tmp_path: Path, budg
     code, out, error = run("check", "--baseline", baseline, "--store", store, "--model", card, "--json", *budget)
     assert out, error
     found = {cell["attack"]: cell for cell in json.loads(out)["cells"]}
-    assert found["pgd"]["verdict"] == "better"
-    assert "gradient" in found["pgd"]["doubt"]
+    assert found[name]["verdict"] == "better"
+    assert doubt in found[name]["doubt"]
     assert code == 2
 
 

@@ -135,6 +135,15 @@ def test_a_floor_of_what_the_baseline_lacks_is_refused(other: BaselineCell) -> N
         floors_of([FLOOR], [other], ["shapes/HaH"])
 
 
+def test_an_accuracy_in_percent_is_refused_and_a_norm_above_one_is_not() -> None:
+    percent = dataclasses.replace(FLOOR, least=60.0)
+    with pytest.raises(HahbenchError, match="key 'min': 60; allowed: an accuracy, 0 to 1"):
+        floors_of([percent], [cell()], ["shapes/HaH"])
+    of_norm = dataclasses.replace(percent, attack="fmn-l1", level=None)
+    of_norms = dataclasses.replace(cell(attack="fmn-l1", levels=()), metric="median_norm")
+    assert floors_of([of_norm], [of_norms], ["shapes/HaH"]) == [of_norm]
+
+
 def test_a_floor_of_a_model_that_is_not_checked_is_left_to_other_checks() -> None:
     of_other = dataclasses.replace(FLOOR, model="shapes/Standard")
     cells = [cell(), cell(model="shapes/Standard")]

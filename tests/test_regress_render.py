@@ -129,6 +129,7 @@ def test_a_terminal_of_eighty_columns_shows_every_number() -> None:
         "∞",
         "+0.5 %",
         "64 of 1000",
+        "88.0 [80.0, 100.0]",
         "broken",
     ):
         assert shown in text

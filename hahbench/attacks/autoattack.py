@@ -88,9 +88,9 @@ class AutoAttack:
         """The level is an epsilon.
 
         Raises:
-            HahbenchError: there is no level, or it is not positive.
+            HahbenchError: there is no level, or it is not positive, or in l_inf above 1.
         """
-        check_epsilon(level)
+        check_epsilon(level, self.norm)
 
     def check_data(self, channels: int, classes: int) -> None:
         """Losses that compare several classes need them.
@@ -106,9 +106,9 @@ class AutoAttack:
         """Perturb by at most ``level``.
 
         Raises:
-            HahbenchError: there is no positive level, or the model has too few classes for a member.
+            HahbenchError: there is no allowed level, or the model has too few classes for a member.
         """
-        epsilon = check_epsilon(level)
+        epsilon = check_epsilon(level, self.norm)
         candidates, logits = begin(model, samples, self.batch_size)
         self.check_data(samples.images.shape[1], logits.shape[1])
         # Where the output is random one pass does not tell which samples the judge will find correct.

@@ -10,6 +10,7 @@ from torch import nn
 
 from hahbench.errors import HahbenchError
 from hahbench.outcome import Candidates, Samples
+from hahbench.spec import Norm
 
 # The difference-of-logits-ratio losses read the third largest logit or, when targeted, the fourth.
 _FEWEST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}
@@ -18,14 +19,19 @@ Progress: TypeAlias = Callable[[float, float], None]
 """Called now and then with the fraction of the work done and the attack's own idea of the robust accuracy so far."""
 
 
-def check_epsilon(level: float | None) -> float:
+def check_epsilon(level: float | None, norm: Norm) -> float:
     """``level`` as the epsilon that bounds a perturbation.
 
     Raises:
-        HahbenchError: there is no level, or it is not positive, or infinite.
+        HahbenchError: there is no level, or it is not positive, or infinite, or in l_inf above 1.
     """
     if level is None or not 0 < level < math.inf:
         raise HahbenchError(f"level = {level} is not allowed; each of the levels must be an epsilon > 0")
+    if norm == "linf" and level > 1:
+        raise HahbenchError(
+            f"level = {level:g} is not allowed; in l_inf each of the levels must be an epsilon of 1 or less, for pixel "
+            f"values lie in [0, 1]; did you mean '{level:g}/255'?"
+        )
     return level
 
 
@@ -71,7 +77,7 @@ def check_classes(members: Iterable[str], classes: int) -> None:
         if classes < (fewest := _FEWEST_CLASSES.get(member, 2)):
             raise HahbenchError(
                 f"AutoAttack's member {member!r} needs at least {fewest} classes, the model has {classes}; "
-                "choose other members"
+                'choose others in an attack file, such as members = ["apgd-ce", "square"]'
             )
 
 

@@ -58,9 +58,9 @@ class ProjectedGradientDescent:
         """The level is an epsilon.
 
         Raises:
-            HahbenchError: there is no level, or it is not positive.
+            HahbenchError: there is no level, or it is not positive, or in l_inf above 1.
         """
-        check_epsilon(level)
+        check_epsilon(level, self.norm)
 
     def __call__(
         self, model: nn.Module, samples: Samples, level: float | None, seed: int, progress: Progress
@@ -68,9 +68,9 @@ class ProjectedGradientDescent:
         """Perturb by at most ``level`` what the model classifies correctly.
 
         Raises:
-            HahbenchError: there is no positive level.
+            HahbenchError: there is no allowed level.
         """
-        stepper = Pgd(self, check_epsilon(level), seed)
+        stepper = Pgd(self, check_epsilon(level, self.norm), seed)
         return attack_correct(
             stepper, model, samples, batch_size=self.batch_size, member=f"pgd-{self.norm}", progress=progress
         )

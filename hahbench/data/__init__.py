@@ -74,7 +74,8 @@ def load_images(name: str, split: Split, path: Path | None) -> ImageSet:
     except HahbenchError:
         raise
     except Exception as error:
-        raise DataError(f"data set {name!r}: {one_line(error)}") from error
+        ungiven = "" if path else "; --data was not given"
+        raise DataError(f"data set {name!r}: {one_line(error)}{ungiven}") from error
     if not isinstance(images, ImageSet):
         raise DataError(f"data set {name!r}: the loader returned {type(images).__name__}; allowed: an ImageSet")
     return images

@@ -249,9 +249,19 @@ def _read_weights(path: Path, sha256: str | None, where: str) -> dict[str, Tenso
     except Exception as error:
         # What the parsers raise on a damaged file is not documented.
         raise ModelError(f"{where}: cannot be read: {one_line(error)}") from error
-    if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise ModelError(f"{where}: holds {type(tensors).__name__}; allowed: a state dict, names to tensors")
+    if not _is_state_dict(tensors):
+        found = type(tensors).__name__
+        if isinstance(tensors, Mapping):
+            found = f"a dictionary of {', '.join(map(repr, tensors))}"
+            for key, value in tensors.items():
+                if _is_state_dict(value):
+                    found += f", of which {key!r} is one: save that alone"
+        raise ModelError(f"{where}: allowed is a state dict, names to tensors; the file holds {found}")
     return dict(tensors)
+
+
+def _is_state_dict(value: object) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(tensor, Tensor) for tensor in value.values())
 
 
 def _read_checked(path: Path, sha256: str | None, where: str) -> bytes:

@@ -49,7 +49,10 @@ class Measured:
 
         Raises:
             AssertionError: it does not.
+            HahbenchError: an accuracy above 1 is asked for.
         """
+        if self.metric == "accuracy" and least > 1:
+            raise HahbenchError(f"{self.what}: at_least({least:g}); allowed: an accuracy, 0 to 1")
         # pytest then shows the line that called this.
         __tracebackhide__ = True
         if not self.low >= least:

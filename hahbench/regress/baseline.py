@@ -146,7 +146,10 @@ def baseline_of(store: Store, models: Sequence[str] = (), attacks: Sequence[str]
     if cells["data_digest"].nunique() > 1:
         sets = cells.drop_duplicates("data_digest")
         found = ", ".join(f"{name} (n = {n})" for name, n in zip(sets["dataset"], sets["n"], strict=True))
-        raise BaselineError(f"{store.folder}: holds results on several sets of samples, {found}; allowed: one")
+        raise BaselineError(
+            f"{store.folder}: holds results on several sets of samples, {found}; allowed: one. Give a run whose "
+            "results are to be a baseline a --store of its own"
+        )
     cells = cells.sort_values("created", kind="stable")
     now = _models_now(cells, store)
     # A change that was taken back leaves newer results of what is there no more.

@@ -14,7 +14,7 @@ from hahbench.attacks import build_attack
 from hahbench.attacks.corruption import on_same_sources
 from hahbench.catalog import resolve_models
 from hahbench.data import ImageSet, load_images
-from hahbench.errors import BaselineError
+from hahbench.errors import BaselineError, HahbenchError
 from hahbench.models.load import load_model
 from hahbench.registry import suggest
 from hahbench.regress.baseline import Baseline, BaselineCell, outcomes_of, weights_digest
@@ -153,7 +153,11 @@ def _named(baseline: Baseline, models: Sequence[str]) -> list[ModelCard]:
 def _own(baseline: Baseline, classes: int) -> list[ModelCard]:
     cards = []
     for name, model in baseline.models.items():
-        named = {card.name: card for card in resolve_models(model.argument, baseline.data.argument)}
+        try:
+            named = {card.name: card for card in resolve_models(model.argument, baseline.data.argument)}
+        except HahbenchError as error:
+            here = f"the baseline has --model {model.argument}, sought from {Path.cwd()}"
+            raise BaselineError(f"{here}: {error}; --model can say where it is now") from error
         if name not in named:
             raise BaselineError(f"--model {model.argument}, as in the baseline, no longer stands for model {name!r}")
         weights = weights_digest(load_model(named[name], classes))

@@ -107,10 +107,13 @@ def floors_of(floors: Sequence[Floor], cells: Sequence[BaselineCell], models: Co
         models: the names of those that are checked.
 
     Raises:
-        HahbenchError: a floor, of whichever model, is of nothing that the baseline holds.
+        HahbenchError: a floor, of whichever model, is of nothing that the baseline holds, or of an accuracy above 1.
     """
     for floor in floors:
-        if not any(_is_of(floor, cell.model, cell.attack.name, cell.level) for cell in cells):
+        found = [cell for cell in cells if _is_of(floor, cell.model, cell.attack.name, cell.level)]
+        if floor.least > 1 and any(cell.metric == "accuracy" for cell in found):
+            raise HahbenchError(f"{floor.where}: key 'min': {floor.least:g}; allowed: an accuracy, 0 to 1")
+        if not found:
             allowed = [f"{cell.model} {cell.attack.name} {cell.level}" for cell in cells]
             asked = f"{floor.model} {floor.attack} {floor.level}"
             raise HahbenchError(f"{floor.where}: {asked!r} is not in the baseline; {suggest(asked, allowed)}")

@@ -100,25 +100,28 @@ def summary(report: Report) -> list[str]:
 
 
 def tables(report: Report) -> list[Table]:
-    """For a terminal, a table for each model and one of the floors; without intervals, for which it is too narrow."""
+    """For a terminal, a table for each model, without intervals, for which it is too narrow, and one of the floors."""
     by_model: dict[str, list[dict[str, str]]] = {}
     for comparison in report.comparisons:
         by_model.setdefault(comparison.model, []).append(row(comparison))
-    made = [_table(model, rows, ("Model", "Lost (clean), gained")) for model, rows in by_model.items()]
+    made = [_table(model, [_short(cells) for cells in rows]) for model, rows in by_model.items()]
     if report.floors:
-        made.append(_table("Floors", [floor_row(floor) for floor in report.floors], ()))
+        made.append(_table("Floors", [floor_row(floor) for floor in report.floors]))
     return made
 
 
-def _table(name: str, rows: list[dict[str, str]], left_out: tuple[str, ...]) -> Table:
+def _short(cells: dict[str, str]) -> dict[str, str]:
+    left_out = ("Model", "Lost (clean), gained")
+    return {heading: text.partition(" [")[0] for heading, text in cells.items() if heading not in left_out}
+
+
+def _table(name: str, rows: list[dict[str, str]]) -> Table:
     table = Table(box=None, pad_edge=False, title=Text(name), title_justify="left")
-    headings = [heading for heading in rows[0] if heading not in left_out]
-    for heading in headings:
+    for heading in rows[0]:
         table.add_column(heading, justify="right" if heading in _NUMBERS else "left", no_wrap=heading in _NUMBERS)
     for cells in rows:
-        short = {heading: cells[heading].partition(" [")[0] for heading in headings}
-        style = _COLOURS[short["Verdict"].partition(",")[0]]
-        table.add_row(*(Text(text, style if heading == "Verdict" else "") for heading, text in short.items()))
+        style = _COLOURS[cells["Verdict"].partition(",")[0]]
+        table.add_row(*(Text(text, style if heading == "Verdict" else "") for heading, text in cells.items()))
     return table
 
 

@@ -48,7 +48,7 @@ def export_robustbench(
         out: the folder in which ``model_info`` is made.
 
     Returns:
-        The files; and for each model without any, a sentence that says why.
+        The files; and sentences that say which models have none, and why.
 
     Raises:
         HahbenchError: no model has anything to export.
@@ -64,7 +64,7 @@ def export_robustbench(
     said = {(record.model, record.model_digest): record for record in records}
     identifiers = _identifiers(counted)
     paths: list[Path] = []
-    left_out = []
+    left_out: dict[str, list[str]] = {}
     unaggregated: dict[str, dict[str, dict[tuple[str, int], float]]] = {}
     for (model, model_digest), identifier in identifiers.items():
         of_model = counted[(counted["model"] == model) & (counted["model_digest"] == model_digest)]
@@ -86,15 +86,16 @@ def export_robustbench(
                 temporary.write_text(json.dumps(entry, indent=2), encoding="utf-8")
             paths.append(path)
         if not entries:
-            left_out.append(f"model {model!r} is left out: {_why_not(of_model)}")
+            left_out.setdefault(_why_not(of_model), []).append(f"{model} ({model_digest[:8]})")
     for dataset, rows in unaggregated.items():
         path = out / "model_info" / dataset / "corruptions" / "unaggregated_results.csv"
         with replacing(path) as temporary:
             pd.DataFrame.from_dict(rows, orient="index").to_csv(temporary, lineterminator="\n")
         paths.append(path)
+    sentences = [f"left out: {', '.join(names)}: {why}" for why, names in left_out.items()]
     if not paths:
-        raise HahbenchError(f"nothing to export; {'; '.join(left_out)}")
-    return paths, left_out
+        raise HahbenchError(f"nothing to export; {'; '.join(sentences)}")
+    return paths, sentences
 
 
 def _worst_cases(

@@ -29,7 +29,7 @@ def trained_card(card: ModelCard, dataset: str, epochs: int, weights: Path) -> M
     return dataclasses.replace(
         card,
         name=name,
-        loader=_loader_path(card, weights.parent),
+        loader=loader_path(card, weights.parent),
         weights=weights,
         sha256=None,
         dataset=dataset,
@@ -59,14 +59,19 @@ def card_toml(card: ModelCard) -> str:
         raise HahbenchError(f"model {card.name!r}: a parameter cannot be written as TOML: {error}") from error
 
 
-def _loader_path(card: ModelCard, out: Path) -> str:
+def loader_path(card: ModelCard, out: Path) -> str:
+    """The loader as a card in the folder ``out`` can name it.
+
+    Raises:
+        HahbenchError: another process could not import it.
+    """
     loader = card.loader
     if isinstance(loader, str):
         if not is_importable_from(out, loader.partition(":")[0]):
             raise HahbenchError(
                 f"model {card.name!r}: its trained card could not name the loader {loader!r}, which lies beside "
-                f"{card.argument} and is not found from {out}; choose the folder of the former for --out, or put the "
-                "loader into an importable module"
+                f"{card.argument} and is not found from {out}; choose the folder of the former for --out, with a key "
+                "'name' in the card that is not the name of its file, or put the loader into an importable module"
             )
         return loader
     module = str(getattr(loader, "__module__", ""))

@@ -22,7 +22,7 @@ from hahbench.models.load import build_model, check_classifier, fastest_memory_f
 from hahbench.registry import one_line
 from hahbench.spec import ModelCard, digest
 from hahbench.training.augment import augment
-from hahbench.training.card import card_toml, trained_card
+from hahbench.training.card import card_toml, loader_path, trained_card
 from hahbench.training.checkpoint import Checkpoint, EpochRow
 from hahbench.training.recipe import Recipe
 
@@ -86,13 +86,18 @@ def check_trainable(card: ModelCard, out: Path) -> None:
 
     Raises:
         CatalogError: the card has no recipe, or a wrong one.
-        HahbenchError: ``out`` holds the trained model already.
+        HahbenchError: ``out`` holds the trained model already, or the card of the trained model could not name the
+            loader.
     """
     Recipe.from_card(card)
+    loader_path(card, out)
     files = _Files(out, card.name)
     if files.card.exists() and not files.checkpoint.exists():
         if Path(card.argument).resolve() == files.card.resolve():
-            raise HahbenchError(f"{files.card} is the card that is trained; choose another --out than its folder")
+            raise HahbenchError(
+                f"{files.card} is the card that is trained; choose another --out than its folder, or give the card a "
+                "key 'name', after which the trained one is called"
+            )
         raise HahbenchError(f"{files.card} holds this model already; choose another --out, or delete it to train again")
 
 

@@ -74,9 +74,9 @@ class PyAutoAttack:
         """The level is an epsilon.
 
         Raises:
-            HahbenchError: there is no level, or it is not positive.
+            HahbenchError: there is no level, or it is not positive, or in l_inf above 1.
         """
-        check_epsilon(level)
+        check_epsilon(level, self.norm)
 
     def check_data(self, channels: int, classes: int) -> None:
         """Losses that compare several classes need them.
@@ -110,9 +110,9 @@ class PyAutoAttack:
         that the other members do not.
 
         Raises:
-            HahbenchError: there is no positive level, or the model has too few classes for a member.
+            HahbenchError: there is no allowed level, or the model has too few classes for a member.
         """
-        epsilon = check_epsilon(level)
+        epsilon = check_epsilon(level, self.norm)
         # pyautoattack calls Tensor.view, which fails on images, and on gradients of images, that lie channels-last.
         images, labels = samples.images.contiguous(), samples.labels
         candidates = images.clone()
