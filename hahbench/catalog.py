@@ -314,7 +314,7 @@ def check_one_module_of_a_name() -> None:
 
     Raises:
         CatalogError: a module of a folder in use was imported, and another folder in use has one of the same name that
-            is not the same, byte for byte.
+            is not the same file, byte for byte, or is a package.
     """
     if len(_imported_from) < 2:
         return
@@ -324,8 +324,13 @@ def check_one_module_of_a_name() -> None:
         if "." in name or folder is None or {str(folder), str(folder.parent)}.isdisjoint(_imported_from):
             continue
         found = [PathFinder.find_spec(name, [path]) for path in _imported_from]
-        origins = sorted({str(Path(spec.origin).resolve()) for spec in found if spec is not None and spec.origin})
-        if len(origins) > 1 and len({Path(origin).read_bytes() for origin in origins}) > 1:
+        specs = [spec for spec in found if spec is not None and spec.origin]
+        origins = sorted({str(Path(str(spec.origin)).resolve()) for spec in specs})
+        # Of a package, this is one file of many.
+        is_copy = all(spec.submodule_search_locations is None for spec in specs) and (
+            len({Path(origin).read_bytes() for origin in origins}) == 1
+        )
+        if len(origins) > 1 and not is_copy:
             raise CatalogError(
                 f"two modules are named {name!r}: {' and '.join(origins)}; in one run there can be only one: "
                 "rename one, or run their models apart, into one store"

@@ -162,26 +162,29 @@ def run_suite(
     from hahbench.catalog import resolve_models, resolve_suites
     from hahbench.data import find_dataset, load_images
     from hahbench.device import choose_device
+    from hahbench.errors import UnknownNameError
     from hahbench.progress import RunProgress
     from hahbench.run import Part, check_cards, run
     from hahbench.store import Store
 
     suites = resolve_suites(suite)
     dataset_argument = dataset or suites[0][0].dataset
-    # All that can be wrong before the images are read, which may take a download.
-    if not model:
-        # Whose names depend on it; files that --model names may register it.
+    try:
+        parts = [
+            Part(
+                [card for name in model or asked.models for card in resolve_models(name, dataset_argument)],
+                [on_reference_engine(spec) for spec in attacks] if engine == "reference" else attacks,
+                asked.exhibits,
+            )
+            for asked, attacks in (suites[:1] if model else suites)
+            # Of a suite without models there may be nothing but what it includes.
+            if model or asked.models or not asked.include
+        ]
+    except UnknownNameError:
+        # What a model's name stands for depends on the data set, which may be the one that is unknown.
         find_dataset(dataset_argument)
-    parts = [
-        Part(
-            [card for name in model or asked.models for card in resolve_models(name, dataset_argument)],
-            [on_reference_engine(spec) for spec in attacks] if engine == "reference" else attacks,
-            asked.exhibits,
-        )
-        for asked, attacks in (suites[:1] if model else suites)
-        # Of a suite without models there may be nothing but what it includes.
-        if model or asked.models or not asked.include
-    ]
+        raise
+    # All that can be wrong before the images are read, which may take a download.
     find_dataset(dataset_argument)
     for part in parts:
         check_cards(part.cards, dataset_argument)

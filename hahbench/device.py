@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 
 from hahbench.errors import HahbenchError
@@ -28,6 +31,14 @@ def choose_device(name: str) -> torch.device:
 def device_name(device: torch.device) -> str:
     """What results say of the device, such as ``NVIDIA H200`` or ``cpu``."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """The global generators of torch seeded for models whose output is random, and as they were afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

@@ -260,12 +260,14 @@ def _verdict_on_norms(part: pd.DataFrame, of_model: pd.DataFrame) -> str:
         of_model: all outcomes of the same model on the same samples.
 
     Returns:
-        With what speaks against the outcomes by themselves; of them alone where there is no other attack.
+        The verdict on the outcomes by themselves, with what those attacks add to it.
     """
     norm, before = part["norm"].iloc[0], part["verdict"].max()
     nearest = part.groupby("index")[norm].min().rename("nearest")
     bounded = of_model[of_model["worst_case"] & (of_model["norm"] == norm) & of_model["level"].notna()]
     doubts = [doubt_in(before)]
+    if doubts[0] and part["seed"].nunique() > 1:
+        doubts = [f"in one draw or more, {doubts[0]}"]
     for (attack, level), other in bounded.groupby(["attack", "level"]):
         broken = other[(other["clean_pred"] == other["label"]) & (other["adv_pred"] != other["label"])]
         found = broken.drop_duplicates("index").join(nearest, on="index", how="inner")["nearest"]
@@ -275,7 +277,7 @@ def _verdict_on_norms(part: pd.DataFrame, of_model: pd.DataFrame) -> str:
                 f"{attack} broke {missed} of {len(nearest)} samples within {level_text(level)} for which this attack "
                 "found nothing as near"
             )
-    return before if bounded.empty else verdict_from(doubts)
+    return verdict_from(doubts) if any(doubts) else before
 
 
 def _broken_elsewhere(outcomes: pd.DataFrame) -> dict[Hashable, str]:

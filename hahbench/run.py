@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import datetime
 import functools
@@ -25,7 +24,7 @@ from hahbench.attacks import build_attack
 from hahbench.attacks.base import Attack, ParticularAboutData, Progress
 from hahbench.attacks.diagnostics import diagnose, diagnose_minimum_norm
 from hahbench.data import ImageSet
-from hahbench.device import device_name
+from hahbench.device import device_name, seeded
 from hahbench.errors import HahbenchError
 from hahbench.models.conventions import PROBED, broken_conventions
 from hahbench.models.load import check_classifier, load_model, model_digest
@@ -180,7 +179,7 @@ def _run_part(
             observer.warned(job, verdict)
 
     for job in jobs:
-        if _can_be_examined(job) and job.cell in store and not store.verdict(job.cell):
+        if job.attack.worst_case and job.cell in store and not store.verdict(job.cell):
             with store.claim(job.cell) as claimed:
                 # Else another run is in the midst of its diagnostics; one that was stopped there claims no more.
                 if claimed and not store.verdict(job.cell):
@@ -404,9 +403,9 @@ def attack_and_judge(job: Job, samples: Samples, clean_pred: dict[str, np.ndarra
             observer.warned(job, message)
         if cell.model not in clean_pred:
             # The same in every run, where the model's output is random.
-            with _seeded(0, samples):
+            with seeded(0, samples.images.device):
                 clean_pred[cell.model] = measure.predict(job.model, samples)
-        with _seeded(cell.seed, samples):
+        with seeded(cell.seed, samples.images.device):
             return measure.judge(
                 job.model,
                 samples,
@@ -427,7 +426,7 @@ def attack_and_judge(job: Job, samples: Samples, clean_pred: dict[str, np.ndarra
 
 
 def _candidates(job: Job, samples: Samples, progress: Progress) -> Candidates:
-    with measure.full_float32(), _seeded(job.cell.seed, samples):
+    with measure.full_float32(), seeded(job.cell.seed, samples.images.device):
         return job.attack(job.prepared, samples, job.cell.level, job.cell.seed, progress)
 
 
@@ -465,40 +464,26 @@ def _show(exhibit: Exhibit, job: Job, samples: Samples, classes: Sequence[str], 
         ) from error
 
 
-@contextlib.contextmanager
-def _seeded(seed: int, samples: Samples) -> Iterator[None]:
-    """The global generators of torch seeded for models whose output is random, and as they were afterwards."""
-    device = samples.images.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
-def _can_be_examined(job: Job) -> bool:
-    """Whether the attack searches for an error, within an epsilon for which there are probes or as near as it can."""
-    norm, epsilon = job.cell.attack.norm, job.cell.level
-    return job.attack.worst_case and norm is not None and (epsilon is None or norm != "l0")
-
-
 def verdict_on(job: Job, samples: Samples, outcomes: pd.DataFrame, models: Mapping[str, nn.Module]) -> str:
     """``ok``, or what speaks against the robust accuracy or minimum norms.
 
     Empty where nothing is known to look for, or there are too few samples.
     """
     cell, norm, epsilon = job.cell, job.cell.attack.norm, job.cell.level
-    if not _can_be_examined(job) or (outcomes["clean_pred"] == outcomes["label"]).sum() < _FEWEST_TO_EXAMINE:
+    correct = (outcomes["clean_pred"] == outcomes["label"]).sum()
+    if not job.attack.worst_case or norm is None or correct < _FEWEST_TO_EXAMINE:
         return ""
     others = {name: model for name, model in models.items() if name != cell.model}
     try:
         with measure.full_float32():
             if epsilon is None:
                 reasons = diagnose_minimum_norm(job.model, samples, outcomes, seed=cell.seed)
-            else:
-                assert norm is not None
-                assert norm != "l0"
+            elif norm != "l0":
                 reasons = diagnose(
                     job.model, samples, outcomes, norm=norm, epsilon=epsilon, seed=cell.seed, others=others
                 )
+            else:
+                return ""
     except Exception as error:
         # What the attack found must not be lost over a probe.
         reasons = [f"the diagnostics raised {type(error).__name__}: {error}"]

@@ -57,7 +57,7 @@ CELL_COLUMNS: dict[str, str] = {
 """What a file says of its cell. ``model_argument`` and ``dataset_argument`` are what ``--model`` and ``--dataset`` were
 given, ``from_path`` whether ``--data`` was; ``dataset`` is the name that the data set gives itself, ``n`` the number of
 samples; ``level`` is NaN and ``norm`` empty for attacks without one; ``params`` is JSON; ``verdict`` is
-``ok``, ``suspect:`` and why the robust accuracy may be overstated, or empty where there is none to examine."""
+``ok``, ``suspect:`` and why the robust accuracy or the norms may be overstated, or empty where nobody looked."""
 
 EXHIBIT_COLUMNS: dict[str, str] = {
     "key": "str",
@@ -132,6 +132,8 @@ class Store:
             yield False
             return
         except (OSError, NotImplementedError):
+            with contextlib.suppress(OSError):
+                path.unlink()
             yield True
             return
         try:

@@ -175,7 +175,7 @@ def test_an_answer_that_is_not_a_number_is_an_error(member: Member) -> None:
 def test_too_few_classes_for_a_member_are_named(members: tuple[Member, ...], fewest: int) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).requires_grad_(False)
     samples = Samples(torch.arange(2), torch.rand(2, 3, 2, 2), torch.zeros(2, dtype=torch.int64))
-    with pytest.raises(HahbenchError, match=f"needs at least {fewest} classes, the model has 2"):
+    with pytest.raises(HahbenchError, match=f"needs at least {fewest} classes, there are 2"):
         AutoAttack("linf", members)(model, samples, 0.1, 0, quiet)
 
 

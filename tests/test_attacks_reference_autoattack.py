@@ -186,7 +186,7 @@ def test_few_classes(samples: Samples) -> None:
     candidates = PyAutoAttack("linf", ("apgd-t", "fab-t"))(four, few, 0.5, 0, lambda *_: None)
     assert broken(four, few, candidates.images) == [True] * 4
     two = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2)).eval().requires_grad_(False)
-    with pytest.raises(HahbenchError, match="member 'apgd-t' needs at least 4 classes, the model has 2"):
+    with pytest.raises(HahbenchError, match="member 'apgd-t' needs at least 4 classes, there are 2"):
         PyAutoAttack("linf")(two, few, 0.5, 0, lambda *_: None)
 
 

@@ -275,6 +275,21 @@ def test_two_modules_of_one_name_are_not_taken_for_each_other(
         built()
 
 
+def test_two_packages_of_one_name_are_not_taken_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is the same in both is an empty ``__init__.py``."""
+    monkeypatch.setattr(catalog, "_imported_from", [])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    cards = []
+    for folder, bias in (("one", True), ("other", False)):
+        (tmp_path / folder / "packed").mkdir(parents=True)
+        write(tmp_path / folder / "packed" / "__init__.py", "")
+        text = f"import torch\ndef net(): return torch.nn.Linear(3, 2, bias={bias})\n"
+        write(tmp_path / folder / "packed" / "layers.py", text)
+        cards.append(write(tmp_path / folder / f"{folder}.toml", 'loader = "packed.layers:net"\n'))
+    with pytest.raises(HahbenchError, match="two modules are named 'packed'"):
+        [build_model(card) for path in cards for card in catalog.resolve_models(str(path), "shapes")]
+
+
 def test_two_copies_of_one_module_are_taken_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalog, "_imported_from", [])
     monkeypatch.setattr(sys, "path", [*sys.path])

@@ -193,7 +193,7 @@ def test_norms_are_suspect_where_another_attack_breaks_what_they_call_far() -> N
     right = [False] * 10 + [True] * 30
     for far, verdict in ((2, "suspect: autoattack-l2 broke 2 of 40 samples within 0.5 "), (1, "ok")):
         norms = [0.7] * far + [0.5] * (10 - far) + [2.0] * 30
-        asked = cells({"key": "fmn", **FMN}, {"key": "bounded", **BOUNDED})
+        asked = cells({"key": "fmn", **FMN, "verdict": "ok"}, {"key": "bounded", **BOUNDED})
         scored = scores(asked, pd.concat([outcomes("fmn", [False] * 40, norms), outcomes("bounded", right)]))
         assert scored.loc[scored["metric"] == "median_norm", "verdict"].item().startswith(verdict)
         assert scored.loc[scored["attack"] == "autoattack-l2", "verdict"].item() == "ok"
@@ -207,6 +207,20 @@ def test_what_speaks_against_norms_by_themselves_comes_first(missed: int) -> Non
     scored = scores(asked, pd.concat([outcomes("fmn", [True] * 9, [math.inf] * 9), broken]))
     more = f"; autoattack-l2 broke {missed} of 9 samples within 0.5 for which this attack found nothing as near"
     assert set(scored.loc[scored["attack"] == "fmn-l2", "verdict"]) == {masked + more * bool(missed)}
+
+
+def test_norms_that_were_not_examined_are_not_called_ok() -> None:
+    asked = cells({"key": "fmn", **FMN}, {"key": "bounded", **BOUNDED})
+    scored = scores(asked, pd.concat([outcomes("fmn", [True] * 9, [math.inf] * 9), outcomes("bounded", [True] * 9)]))
+    assert set(scored.loc[scored["attack"] == "fmn-l2", "verdict"]) == {""}
+
+
+def test_what_speaks_against_one_draw_is_not_said_of_all() -> None:
+    masked = "suspect: 3 of 9 samples were not broken at any distance"
+    asked = cells({"key": "a", **FMN, "verdict": masked}, {"key": "b", **FMN, "seed": 1, "verdict": "ok"})
+    happened = pd.concat([outcomes("a", [False] * 9, [2.0] * 9), outcomes("b", [False] * 9, [0.2] * 9)])
+    found = set(scores(asked, happened)["verdict"])
+    assert found == {"suspect: in one draw or more, 3 of 9 samples were not broken at any distance"}
 
 
 @pytest.mark.parametrize("change", [{"norm": "linf"}, {"model_digest": "x"}, {"data_digest": "x"}])

@@ -135,11 +135,15 @@ def other(change: Callable[[dict[str, Tensor]], object]) -> dict[str, Tensor]:
             "tensor 'classifier.bias': shape (7,); the model needs (10,)",
         ),
         ([torch.zeros(1)], "allowed is a state dict, names to tensors; the file holds list"),
-        ({"epoch": 3}, "allowed is a state dict, names to tensors; the file holds a dictionary of 'epoch'"),
         (
-            {"epoch": 3, "net": {"weight": torch.zeros(2)}},
-            "allowed is a state dict, names to tensors; the file holds a dictionary of 'epoch', 'net', of which "
-            "'net' is one: save that alone",
+            {"weight": torch.zeros(2), "epoch": 3},
+            "allowed is a state dict, names to tensors; the file holds a dictionary in which 1 of 2 values are none, "
+            "such as 'epoch'",
+        ),
+        (
+            {"epoch": 3, "loops": {}, "net": {"weight": torch.zeros(2)}},
+            "allowed is a state dict, names to tensors; the file holds a dictionary in which 3 of 3 values are none, "
+            "such as 'epoch'; save 'net' of it alone, which is one",
         ),
         ({"code": Unpickled()}, "damaged, or holds objects other than tensors"),
     ],

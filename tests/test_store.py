@@ -162,6 +162,7 @@ def test_where_files_cannot_be_locked_a_claim_is_refused_to_nobody(
     monkeypatch.setattr(fcntl, "flock", flock)
     with Store(tmp_path).claim(CELL) as first, Store(tmp_path).claim(CELL) as second:
         assert (first, second) == (True, True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_claim_is_refused_until_it_ends(tmp_path: Path) -> None:

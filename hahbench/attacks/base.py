@@ -76,8 +76,8 @@ def check_classes(members: Iterable[str], classes: int) -> None:
     for member in members:
         if classes < (fewest := _FEWEST_CLASSES.get(member, 2)):
             raise HahbenchError(
-                f"AutoAttack's member {member!r} needs at least {fewest} classes, the model has {classes}; "
-                'choose others in an attack file, such as members = ["apgd-ce", "square"]'
+                f"AutoAttack's member {member!r} needs at least {fewest} classes, there are {classes}; "
+                'choose others in an attack file, such as members = ["apgd-ce"]'
             )
 
 

@@ -7,7 +7,6 @@ Each check asks what an honest model answers one way and a model that hides its 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -21,6 +20,7 @@ from hahbench.attacks.apgd_l1 import ApgdL1
 from hahbench.attacks.engine import Lanes, Stepper, drive
 from hahbench.attacks.losses import cross_entropy, errs, margin
 from hahbench.attacks.square import Square
+from hahbench.device import seeded
 from hahbench.logits import SPREAD_MOVED, moved
 from hahbench.outcome import Samples
 
@@ -83,7 +83,7 @@ def diagnose(
     if len(probed) == 0:
         return []
     probe = _Probe(norm, epsilon, seed)
-    with _seeded(seed, samples):
+    with seeded(seed, samples.images.device):
         reasons = [*_signs_of_model(model, probed), *_unbounded(model, probed, seed)]
         # An attack that sees no gradient leaves much to others on any model.
         if (outcomes["backwards"] != 0).any():
@@ -100,8 +100,8 @@ def diagnose(
 def diagnose_minimum_norm(model: nn.Module, samples: Samples, outcomes: pd.DataFrame, *, seed: int) -> list[str]:
     """Reasons to doubt minimum norms, most telling first; empty when there is none.
 
-    At most 32 of the samples that the model classifies correctly are probed, with two backward and some 14 forward
-    passes each.
+    At most 32 of the samples that the model classifies correctly are probed, with two backward and up to eight
+    forward passes each.
 
     Args:
         model: as for ``diagnose``.
@@ -120,7 +120,7 @@ def diagnose_minimum_norm(model: nn.Module, samples: Samples, outcomes: pd.DataF
     reasons = []
     if _telling(unbroken.sum(), correct.sum()):
         reasons.append(f"{unbroken.sum()} of {correct.sum()} samples were not broken at any distance")
-    with _seeded(seed, samples):
+    with seeded(seed, samples.images.device):
         return reasons + list(_signs_of_model(model, probed))
 
 
@@ -129,13 +129,6 @@ def _signs_of_model(model: nn.Module, probed: Samples) -> Iterator[str]:
     yield from _unsteady_output(model, probed)
     yield from _flat_output(model, probed)
     yield from _useless_gradient(model, probed)
-
-
-@contextlib.contextmanager
-def _seeded(seed: int, samples: Samples) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[samples.images.device] if samples.images.is_cuda else []):
-        torch.manual_seed(seed)
-        yield
 
 
 def _first(wanted: np.ndarray, preferred: np.ndarray) -> Tensor:

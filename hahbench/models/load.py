@@ -252,10 +252,12 @@ def _read_weights(path: Path, sha256: str | None, where: str) -> dict[str, Tenso
     if not _is_state_dict(tensors):
         found = type(tensors).__name__
         if isinstance(tensors, Mapping):
-            found = f"a dictionary of {', '.join(map(repr, tensors))}"
-            for key, value in tensors.items():
-                if _is_state_dict(value):
-                    found += f", of which {key!r} is one: save that alone"
+            others = [repr(key) for key, value in tensors.items() if not isinstance(value, Tensor)]
+            found = f"a dictionary in which {len(others)} of {len(tensors)} values are none, such as {others[0]}"
+            full = {key: value for key, value in tensors.items() if isinstance(value, Mapping) and len(value)}
+            inner = [repr(key) for key, value in full.items() if _is_state_dict(value)]
+            if inner:
+                found += f"; save {' or '.join(inner)} of it alone, which is one"
         raise ModelError(f"{where}: allowed is a state dict, names to tensors; the file holds {found}")
     return dict(tensors)
 
