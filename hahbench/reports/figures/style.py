@@ -35,7 +35,16 @@ _WIDE = 10
 _LEGEND_COLUMNS = 2
 _LEGEND_WIDTH = 28  # letters
 _LEGEND_LINE = 0.13  # inches
-_ORDER = ("Standard", "Adv", "HaH", "HaH-no-loss", "HaH-batch-norm", "HaH-no-threshold")
+_ORDER = (
+    "Standard",
+    "Adv",
+    "HaH",
+    "HaH-no-loss",
+    "HaH-batch-norm",
+    "HaH-no-threshold",
+    "HaH-release-loss",
+    "HaH-seed-2023",
+)
 
 _SETTINGS: dict[Any, Any] = {
     "axes.labelsize": 8,
