@@ -27,8 +27,8 @@ P = ParamSpec("P")
 WIDTH = 3.3
 """Of a column of print, in inches."""
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart, but for their yellow, which is pale in print.
-_COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
+# Okabe and Ito's colours, which colour-blind readers can tell apart, with grey for their yellow, which is pale in print.
+_COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#7F7F7F")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h", "d")
 _APART = 0.6
 _WIDE = 10
