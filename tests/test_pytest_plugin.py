@@ -157,7 +157,7 @@ def test_what_cannot_be_checked_is_one_line(project: Path) -> None:
 def test_assertions_on_robustness_in_ones_own_tests(project: Path) -> None:
     done = run_pytest(project, "test_own.py")
     assert done.returncode == 1
-    assert counts(done.stdout) == {"passed": 5, "failed": 1}, done.stdout
+    assert counts(done.stdout) == {"passed": 6, "failed": 1}, done.stdout
     assert re.search(
         r"AssertionError: shapes/Standard, Gaussian noise sigma 0\.3: [\d.]+ \[[\d.]+, [\d.]+\] on 20 samples; "
         r"the lower end of the 95 % interval is to be 90\.0 or more",

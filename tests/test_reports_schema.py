@@ -172,8 +172,9 @@ def latex_rows(lines: list[str]) -> list[list[str]]:
 def test_a_difference_in_latex_has_a_minus_sign_and_no_name_does(tmp_path: Path) -> None:
     folder = write(Results().add("HaH-1", 0, **NOISE).add("HaH", 0, **NOISE).add("Standard", 10, **NOISE), tmp_path)
     rows = latex_rows((folder / "orderings.tex").read_text(encoding="utf-8").splitlines())
-    (here,) = [row[3] for row in rows if row[1].startswith("Gaussian")]
-    assert here.startswith("$-$100.0 [$-$")
+    here = {row[0]: row[3] for row in rows if row[1].startswith("Gaussian")}
+    assert set(here) == {"HaH above Standard", "HaH-1 above Standard"}
+    assert all(difference.startswith("$-$100.0 [$-$") for difference in here.values())
     rows = latex_rows((folder / "table1.tex").read_text(encoding="utf-8").splitlines())
     assert "HaH-1" in [row[0] for row in rows]
 

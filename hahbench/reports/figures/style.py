@@ -27,7 +27,7 @@ P = ParamSpec("P")
 WIDTH = 3.3
 """Of a column of print, in inches."""
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart, with grey for their yellow, which is pale in print.
+# Okabe and Ito's colours, which colour-blind readers can tell apart, and grey for their yellow, pale in print.
 _COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#7F7F7F")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h", "d")
 _APART = 0.6
