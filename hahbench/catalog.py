@@ -326,11 +326,9 @@ def check_one_module_of_a_name() -> None:
         found = [PathFinder.find_spec(name, [path]) for path in _imported_from]
         specs = [spec for spec in found if spec is not None and spec.origin]
         origins = sorted({str(Path(str(spec.origin)).resolve()) for spec in specs})
-        # Of a package, this is one file of many.
-        is_copy = all(spec.submodule_search_locations is None for spec in specs) and (
-            len({Path(origin).read_bytes() for origin in origins}) == 1
-        )
-        if len(origins) > 1 and not is_copy:
+        # Of a package, the origin is one file of many.
+        is_package = any(spec.submodule_search_locations is not None for spec in specs)
+        if len(origins) > 1 and (is_package or len({Path(origin).read_bytes() for origin in origins}) > 1):
             raise CatalogError(
                 f"two modules are named {name!r}: {' and '.join(origins)}; in one run there can be only one: "
                 "rename one, or run their models apart, into one store"

@@ -98,7 +98,7 @@ def scores(
         facts["verdict"] = part["verdict"].max()
         if _is_minimum_norm(part):
             same = (labelled_outcomes[["data_digest", "model", "model_digest"]] == list(measured[:3])).all(axis=1)
-            facts["verdict"] = _verdict_on_norms(part, labelled_outcomes[same])
+            facts["verdict"] = _verdict_on_norms(part, labelled_outcomes[same], str(facts["verdict"]))
         if measured in doubts:
             facts["verdict"] = verdict_from([doubt_in(str(facts["verdict"])), doubts[measured]])
         for metric, value, low, high, n in _metrics(part):
@@ -252,17 +252,18 @@ def _is_minimum_norm(part: pd.DataFrame) -> bool:
     return bool(norm and worst_case and pd.isna(level))
 
 
-def _verdict_on_norms(part: pd.DataFrame, of_model: pd.DataFrame) -> str:
+def _verdict_on_norms(part: pd.DataFrame, of_model: pd.DataFrame, before: str) -> str:
     """Whether attacks of the same norm within an epsilon broke samples for which this one found nothing as near.
 
     Args:
         part: the outcomes of a minimum-norm attack.
         of_model: all outcomes of the same model on the same samples.
+        before: the verdict on the outcomes by themselves.
 
     Returns:
-        The verdict on the outcomes by themselves, with what those attacks add to it.
+        That verdict, with what those attacks add to it.
     """
-    norm, before = part["norm"].iloc[0], part["verdict"].max()
+    norm = part["norm"].iloc[0]
     nearest = part.groupby("index")[norm].min().rename("nearest")
     bounded = of_model[of_model["worst_case"] & (of_model["norm"] == norm) & of_model["level"].notna()]
     doubts = [doubt_in(before)]

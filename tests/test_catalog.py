@@ -252,13 +252,16 @@ def test_a_python_file_that_fails_is_named(tmp_path: Path, text: str, message: s
         catalog.resolve_models(str(write(tmp_path / "broken.py", text)), "shapes")
 
 
-@pytest.mark.parametrize("kind", ["card", "Python file"])
-def test_two_modules_of_one_name_are_not_taken_for_each_other(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Python imports the first of a name only, and so would build both models from one file."""
+@pytest.fixture
+def no_folder_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalog, "_imported_from", [])
     monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+@pytest.mark.usefixtures("no_folder_in_use")
+@pytest.mark.parametrize("kind", ["card", "Python file"])
+def test_two_modules_of_one_name_are_not_taken_for_each_other(kind: str, tmp_path: Path) -> None:
+    """Python imports the first of a name only, and so would build both models from one file."""
     arguments = []
     for folder, bias in (("one", True), ("other", False)):
         (tmp_path / folder).mkdir()
@@ -275,10 +278,9 @@ def test_two_modules_of_one_name_are_not_taken_for_each_other(
         built()
 
 
-def test_two_packages_of_one_name_are_not_taken_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("no_folder_in_use")
+def test_two_packages_of_one_name_are_not_taken_for_each_other(tmp_path: Path) -> None:
     """What is the same in both is an empty ``__init__.py``."""
-    monkeypatch.setattr(catalog, "_imported_from", [])
-    monkeypatch.setattr(sys, "path", [*sys.path])
     cards = []
     for folder, bias in (("one", True), ("other", False)):
         (tmp_path / folder / "packed").mkdir(parents=True)
@@ -290,9 +292,8 @@ def test_two_packages_of_one_name_are_not_taken_for_each_other(tmp_path: Path, m
         [build_model(card) for path in cards for card in catalog.resolve_models(str(path), "shapes")]
 
 
-def test_two_copies_of_one_module_are_taken_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "_imported_from", [])
-    monkeypatch.setattr(sys, "path", [*sys.path])
+@pytest.mark.usefixtures("no_folder_in_use")
+def test_two_copies_of_one_module_are_taken_for_each_other(tmp_path: Path) -> None:
     for folder in ("one", "other"):
         (tmp_path / folder).mkdir()
         write(tmp_path / folder / "copied_network.py", "import torch\ndef net(): return torch.nn.Linear(3, 2)\n")

@@ -37,13 +37,14 @@ def commands(text: str) -> list[list[str]]:
 
 
 def on_few_images(command: list[str], images: Path) -> list[str]:
-    """A hahbench command with other numbers and paths, which it has or, for ``--n``, takes."""
+    """A hahbench command with other numbers and paths, which it has or, for ``--n`` and ``--epochs``, takes."""
     told = [str(images) if word == "PATH" else word for word in command]
     for option, value in FEW.items():
         if option in told:
             told[told.index(option) + 1] = value
-    if told[1] == "run" and "--n" not in told:
-        told += ["--n", FEW["--n"]]
+    needed = {"run": "--n", "train": "--epochs"}.get(told[1])
+    if needed and needed not in told:
+        told += [needed, FEW[needed]]
     return told
 
 

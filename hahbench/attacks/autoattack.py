@@ -110,7 +110,7 @@ class AutoAttack:
         """
         epsilon = check_epsilon(level, self.norm)
         candidates, logits = begin(model, samples, self.batch_size)
-        self.check_data(samples.images.shape[1], logits.shape[1])
+        check_classes(self._members, logits.shape[1])
         # Where the output is random one pass does not tell which samples the judge will find correct.
         attacked = ~errs(logits, samples.labels) | self.randomized
         robust = attacked.nonzero().squeeze(1)

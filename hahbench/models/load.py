@@ -254,8 +254,7 @@ def _read_weights(path: Path, sha256: str | None, where: str) -> dict[str, Tenso
         if isinstance(tensors, Mapping):
             others = [repr(key) for key, value in tensors.items() if not isinstance(value, Tensor)]
             found = f"a dictionary in which {len(others)} of {len(tensors)} values are none, such as {others[0]}"
-            full = {key: value for key, value in tensors.items() if isinstance(value, Mapping) and len(value)}
-            inner = [repr(key) for key, value in full.items() if _is_state_dict(value)]
+            inner = [repr(key) for key, value in tensors.items() if _is_state_dict(value) and value]
             if inner:
                 found += f"; save {' or '.join(inner)} of it alone, which is one"
         raise ModelError(f"{where}: allowed is a state dict, names to tensors; the file holds {found}")

@@ -118,7 +118,7 @@ class PyAutoAttack:
         candidates = images.clone()
         with _contained(images.device) as doubts:
             logits = _logits(model, images, self.batch_size)
-            self.check_data(images.shape[1], logits.shape[1])
+            check_classes(self._members, logits.shape[1])
             watched = WatchedModel(model)
             library = self._library(watched, epsilon, seed, logits.shape[1], images.device)
             robust = logits.argmax(dim=1) == labels
