@@ -6,11 +6,11 @@ import dataclasses
 import functools
 import importlib.util
 import inspect
+import math
 import sys
 import tomllib
 import types
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +44,7 @@ _ROBUSTBENCH = {
 }
 _ATTACK_KEYS = {"kind": str, "norm": str, "levels": list, "params": dict, "seed": int, "draws": int}
 _SUITE_KEYS = {"models": list, "attacks": list, "dataset": str, "n": int, "exhibits": list, "include": list}
+_MOST = 2**31 - 1
 _TYPE_NAMES = {str: "a string", dict: "a table", list: "a list", int: "a whole number", bool: "true or false"}
 
 
@@ -373,8 +374,8 @@ def read_attack(path: Path) -> AttackSpec:
     if given.get("norm") not in (None, *NORMS):
         raise CatalogError(f"{path}: key 'norm': {given['norm']!r}; allowed: {', '.join(NORMS)}")
     for key, least in (("draws", 1), ("seed", 0)):
-        if given.get(key, least) < least:
-            raise CatalogError(f"{path}: key {key!r}: {given[key]}; allowed: {least} or more")
+        if not least <= given.get(key, least) <= _MOST:
+            raise CatalogError(f"{path}: key {key!r}: {given[key]}; allowed: {least} to {_MOST}")
     return AttackSpec(
         name=path.stem,
         kind=given["kind"],
@@ -515,7 +516,10 @@ def read_number(value: object, where: str) -> float:
     """
     try:
         if isinstance(value, str | int | float) and not isinstance(value, bool):
-            return float(Fraction(value))
+            numerator, is_fraction, denominator = str(value).partition("/")
+            number = float(numerator) / float(denominator if is_fraction else 1)
+            if math.isfinite(number):
+                return number
     except (ValueError, ZeroDivisionError, OverflowError):
         pass
     raise CatalogError(f"{where}: {value!r}; allowed: numbers or fractions such as '8/255'")

@@ -364,7 +364,7 @@ def check_baseline(
     started = time.monotonic()
     from rich.console import Console
 
-    from hahbench.atomic import replacing
+    from hahbench.atomic import check_writable, replacing
     from hahbench.device import choose_device
     from hahbench.progress import RunProgress
     from hahbench.regress import render
@@ -380,9 +380,16 @@ def check_baseline(
     if budget is not None and not 0 < budget < float("inf"):
         raise HahbenchError(f"budget = {budget}; allowed: a number of seconds above 0, such as 60")
     found = read_baseline(baseline)
-    floors = read_floors(expect or Path("pyproject.toml")) if expect or Path("pyproject.toml").is_file() else []
+    asked = read_floors(expect or Path("pyproject.toml")) if expect or Path("pyproject.toml").is_file() else []
     checked = prepare_check(found, model or (), data, device=choose_device(device), first_seed=seed)
-    floors = floors_of(floors, found.cells, [card.name for card in checked.cards])
+    floors = floors_of(asked, found.cells, [card.name for card in checked.cards])
+    if others := sorted({floor.model for floor in asked if floor not in floors}):
+        print(f"floors of models that are not checked: {', '.join(others)}", file=sys.stderr)
+    for page in filter(None, (markdown, junit)):
+        try:
+            check_writable(page.parent)
+        except OSError as error:
+            raise HahbenchError(f"{page}: cannot be written: {error.strerror}") from error
     # Other draws than those of a suite would be pooled with them in its scores.
     kept = Store(store if seed is None else store / f"check-seed-{seed}")
     if budget is None:

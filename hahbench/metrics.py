@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -66,7 +66,8 @@ def scores(
 
     Minimum-norm attacks, which search for an error and have a norm but no level, have the metrics ``median_norm`` and
     ``mean_norm``, in that norm; all others have ``accuracy``. Cells that differ in nothing but the seed are draws of
-    one score. Of cells that share the seed too, such as those of an older version of the attack, the newest counts.
+    one score: of an attack that searches for an error the one that finds it counts, others are averaged. Of cells that
+    share the seed too, such as those of an older version of the attack, the newest counts.
 
     Corruptions at all five severities have their mean too, at level NaN. So have the sets of corruptions that are
     complete, under the names of ``CORRUPTION_SETS``; they count attacks with the shipped names alone, all of one
@@ -89,6 +90,7 @@ def scores(
     )
     rows: list[dict[str, object]] = []
     labelled_outcomes = outcomes.merge(labelled, on="key")
+    searching = labelled_outcomes[labelled_outcomes["worst_case"]]
     doubts = _broken_elsewhere(labelled_outcomes)
     for measured, part in labelled_outcomes.groupby(_MEASURED, dropna=False):
         facts = dict(zip(_MEASURED, measured, strict=True))
@@ -96,9 +98,10 @@ def scores(
         facts["attack_version"] = part["attack_version"].iloc[0]
         # Of several draws the one that raises doubts counts: "suspect" sorts after "ok" and "".
         facts["verdict"] = part["verdict"].max()
-        if _is_minimum_norm(part):
-            same = (labelled_outcomes[["data_digest", "model", "model_digest"]] == list(measured[:3])).all(axis=1)
-            facts["verdict"] = _verdict_on_norms(part, labelled_outcomes[same], str(facts["verdict"]))
+        norm, worst_case = part[["norm", "worst_case"]].iloc[0]
+        if norm and worst_case:
+            same = (searching[["data_digest", "model", "model_digest", "norm"]] == [*measured[:3], norm]).all(axis=1)
+            facts["verdict"] = _verdict_beside(part, searching[same], str(facts["verdict"]))
         if measured in doubts:
             facts["verdict"] = verdict_from([doubt_in(str(facts["verdict"])), doubts[measured]])
         for metric, value, low, high, n in _metrics(part):
@@ -147,8 +150,8 @@ class RightPerSample(NamedTuple):
     Attributes:
         attack: under which it is.
         right: the number of draws, severities and corruptions under which each sample was classified correctly, int64,
-            by its index.
-        of: how many there were.
+            by its index; of an attack that searches for an error 1 where none of its draws found one.
+        of: how many there were; 1 of such an attack.
     """
 
     attack: str
@@ -189,8 +192,10 @@ def right_per_sample(
 
 def _count(attack: str, outcomes: pd.DataFrame, cells: pd.DataFrame) -> RightPerSample:
     outcomes = outcomes[outcomes["key"].isin(cells["key"])]
-    right = (outcomes["adv_pred"] == outcomes["label"]).groupby(outcomes["index"]).sum().astype("int64")
-    return RightPerSample(attack, right, len(cells))
+    right = (outcomes["adv_pred"] == outcomes["label"]).groupby(outcomes["index"])
+    if cells["worst_case"].all():
+        return RightPerSample(attack, right.all().astype("int64"), 1)
+    return RightPerSample(attack, right.sum().astype("int64"), len(cells))
 
 
 def _errors(cells: pd.DataFrame, wrong: Mapping[str, pd.Series]) -> pd.DataFrame:
@@ -252,33 +257,45 @@ def _is_minimum_norm(part: pd.DataFrame) -> bool:
     return bool(norm and worst_case and pd.isna(level))
 
 
-def _verdict_on_norms(part: pd.DataFrame, of_model: pd.DataFrame, before: str) -> str:
-    """Whether attacks of the same norm within an epsilon broke samples for which this one found nothing as near.
+def _verdict_beside(part: pd.DataFrame, of_model: pd.DataFrame, before: str) -> str:
+    """Whether attacks of the same norm broke samples for which this one found nothing as near.
 
     Args:
-        part: the outcomes of a minimum-norm attack.
-        of_model: all outcomes of the same model on the same samples.
+        part: the outcomes of an attack within an epsilon, or of a minimum-norm attack.
+        of_model: those of all attacks in that norm on the same model and samples.
         before: the verdict on the outcomes by themselves.
 
     Returns:
         That verdict, with what those attacks add to it.
     """
-    norm = part["norm"].iloc[0]
-    nearest = part.groupby("index")[norm].min().rename("nearest")
-    bounded = of_model[of_model["worst_case"] & (of_model["norm"] == norm) & of_model["level"].notna()]
+    norm, epsilon = part["norm"].iloc[0], part["level"].iloc[0]
     doubts = [doubt_in(before)]
-    if doubts[0] and part["seed"].nunique() > 1:
+    if doubts[0] and pd.isna(epsilon) and part["seed"].nunique() > 1:
         doubts = [f"in one draw or more, {doubts[0]}"]
-    for (attack, level), other in bounded.groupby(["attack", "level"]):
-        broken = other[(other["clean_pred"] == other["label"]) & (other["adv_pred"] != other["label"])]
-        found = broken.drop_duplicates("index").join(nearest, on="index", how="inner")["nearest"]
-        missed = int((found > level * (1 + _ROUND_OFF)).sum())
-        if missed >= max(_FEWEST_MISSED, _SMALLEST_SHARE_MISSED * len(nearest)):
-            doubts.append(
-                f"{attack} broke {missed} of {len(nearest)} samples within {level_text(level)} for which this attack "
-                "found nothing as near"
-            )
+    nearest = _nearest(part, norm)
+    withstood = nearest[nearest == np.inf]
+    for key, other in of_model.groupby(["attack", "level"], dropna=False):
+        attack, level = cast(tuple[str, float], key)
+        elsewhere = _nearest(other, norm)
+        if pd.isna(epsilon) and not pd.isna(level):
+            reach = level * (1 + _ROUND_OFF)
+            missed = int(((elsewhere <= reach) & (nearest > reach)).sum())
+            of, where = len(nearest), f"samples within {level_text(level)} for which this attack found nothing as near"
+        elif not pd.isna(epsilon):
+            missed, of = int((elsewhere[withstood.index] <= epsilon * (1 + _ROUND_OFF)).sum()), len(withstood)
+            where = f"samples that withstood this attack, within {level_text(epsilon)}"
+        else:
+            # Of two searches for the smallest norm each finds the smaller of some samples.
+            continue
+        if missed >= max(_FEWEST_MISSED, _SMALLEST_SHARE_MISSED * of):
+            doubts.append(f"{attack} broke {missed} of {of} {where}")
     return verdict_from(doubts) if any(doubts) else before
+
+
+def _nearest(outcomes: pd.DataFrame, norm: str) -> pd.Series:
+    """By sample, the size of the smallest perturbation that broke it; infinity where none did."""
+    is_broken = outcomes["adv_pred"] != outcomes["label"]
+    return outcomes[norm].where(is_broken, np.inf).groupby(outcomes["index"]).min()
 
 
 def _broken_elsewhere(outcomes: pd.DataFrame) -> dict[Hashable, str]:
@@ -310,8 +327,8 @@ def _broken_elsewhere(outcomes: pd.DataFrame) -> dict[Hashable, str]:
 def _metrics(part: pd.DataFrame) -> Iterator[tuple[str, float, float, float, int]]:
     norm = part["norm"].iloc[0]
     if not _is_minimum_norm(part):
-        right = (part["adv_pred"] == part["label"]).groupby(part["index"]).mean()
-        yield "accuracy", *accuracy(right.to_numpy(float))
+        right = (part["adv_pred"] == part["label"]).groupby(part["index"])
+        yield "accuracy", *accuracy((right.all() if part["worst_case"].all() else right.mean()).to_numpy(float))
         return
     best = part.sort_values(norm).drop_duplicates("index")
     yield "median_norm", *median_norm(best[norm].to_numpy(float))
@@ -320,20 +337,23 @@ def _metrics(part: pd.DataFrame) -> Iterator[tuple[str, float, float, float, int
         yield "mean_norm", *mean_norm(moved[norm].to_numpy(float))
 
 
-def accuracy(right: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float, float, int]:
-    """Accuracy and its Wilson interval.
+def accuracy(
+    right: np.ndarray, confidence: float = CONFIDENCE, method: Literal["wilson", "beta"] = "wilson"
+) -> tuple[float, float, float, int]:
+    """Accuracy and its interval, by default Wilson's.
 
     Args:
         right: (N,) in [0, 1], the fraction of each sample's draws, severities or corruptions that were classified
             correctly.
         confidence: of the interval.
+        method: ``wilson``, or ``beta`` for the exact interval, which is wider.
 
     Returns:
         Value, low, high and N. The interval is that of N samples asked once; with several draws it is conservative,
         because averaging can only lower a sample's variance.
     """
     value, n = float(right.mean()), len(right)
-    low, high = proportion_confint(value * n, n, alpha=1 - confidence, method="wilson")
+    low, high = proportion_confint(value * n, n, alpha=1 - confidence, method=method)
     # Round-off may put an end beyond the value where that is 0 or 1.
     return value, min(float(low), value), max(float(high), value), n
 

@@ -89,7 +89,7 @@ class BaselineFile(pytest.File):
 
 
 class CellItem(pytest.Item):
-    """Fails where a cell is worse than in the baseline.
+    """Fails where a cell is worse than in the baseline, or has come to be suspect.
 
     Tests may run in several processes, which do not know each other's p-values: each is at alpha over the number of
     cells, Bonferroni's bound, where ``hahbench check`` has Holm's.
@@ -110,16 +110,18 @@ class CellItem(pytest.Item):
         (comparison,) = compare(pairs, alpha=ALPHA / len(self._checked.cells), tolerance=_TOLERANCE)
         self.user_properties.append(("verdict", comparison.verdict))
         if comparison.verdict == "worse":
-            raise LessRobustError(comparison)
-        if comparison.is_doubtful_gain:
-            self.warn(pytest.PytestWarning(sentence(comparison)))
+            unit = " points" if comparison.metric == "accuracy" else "%"
+            lost = f"{100 * comparison.drop:.1f}{unit}"
+            raise CellError(f"less robust than in the baseline by {lost}", comparison)
+        if comparison.is_suspect:
+            raise CellError("suspect: the attack may have come to fail, and hide a loss", comparison)
         self.add_report_section("call", "robustness", sentence(comparison))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The comparison as a table; errors that the user can mend as one line."""
         from hahbench.errors import HahbenchError
 
-        if isinstance(excinfo.value, LessRobustError):
+        if isinstance(excinfo.value, CellError):
             return excinfo.value.table()
         return str(excinfo.value) if isinstance(excinfo.value, HahbenchError) else super().repr_failure(excinfo, style)
 
@@ -128,11 +130,11 @@ class CellItem(pytest.Item):
         return self.path, None, f"{self.name} against {self.path.name}"
 
 
-class LessRobustError(AssertionError):
-    """A cell is worse than in the baseline."""
+class CellError(AssertionError):
+    """What there is to say against a cell."""
 
-    def __init__(self, comparison: Comparison) -> None:
-        super().__init__(f"less robust than in the baseline by {comparison.drop:.1%}")
+    def __init__(self, message: str, comparison: Comparison) -> None:
+        super().__init__(message)
         self.comparison = comparison
 
     def table(self) -> str:

@@ -10,7 +10,7 @@ import itertools
 import platform
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,6 +36,7 @@ from hahbench.store import Store
 from hahbench.verdict import doubt_in, verdict_from
 
 _FEWEST_TO_EXAMINE = 2
+_KEPT_AT_ONCE = 500  # samples
 _SECONDS_BETWEEN_LOOKS = 1.0
 
 
@@ -184,23 +185,26 @@ def _run_part(
                 # Else another run is in the midst of its diagnostics; one that was stopped there claims no more.
                 if claimed and not store.verdict(job.cell):
                     examine(job, store.read([job.cell])[1])
-    # The samples from one on: some attacks keep what they made of the same samples for the next model.
-    left = {0: samples}
-    clean_pred: dict[int, dict[str, np.ndarray]] = collections.defaultdict(dict)
+    # From one sample to another: some attacks keep what they made of the same samples for the next model.
+    slices: dict[tuple[int, int], Samples] = {}
+    clean_pred: dict[tuple[int, int], dict[str, np.ndarray]] = collections.defaultdict(dict)
     for job in _claimed(missing, store, observer):
         observer.started(job)
         started = time.perf_counter()
         made_by, parts = _known(job, images, n, store)
-        known = sum(map(len, parts))
-        if known < n:
-            rest = left.setdefault(known, samples[known:])
-            parts.append(attack_and_judge(job, rest, clean_pred[known], observer))
+        for rows in _chunks(job, sum(map(len, parts)), n):
+            some = slices.setdefault(rows, samples[slice(*rows)])
+            progress = _progress(job, parts, len(some), n, observer)
+            warned = functools.partial(observer.warned, job)
+            parts.append(attack_and_judge(job, some, clean_pred[rows], progress, warned))
             made_by.append(makers)
+            if rows[1] < n:
+                store.write_unfinished(job.cell, pd.concat(parts), _joined(made_by))
         outcomes = pd.concat(parts, ignore_index=True)
         seconds = time.perf_counter() - started
         found = {
             **facts,
-            **{name: "; ".join(dict.fromkeys(maker[name] for maker in made_by)) for name in makers},
+            **_joined(made_by),
             "model_argument": job.card.argument or job.card.name,
             "display": job.card.display or job.card.name,
             "reference": job.card.reference,
@@ -212,6 +216,7 @@ def _run_part(
         }
         # Before the diagnostics, so that what the attack found is not lost with them.
         store.write(job.cell, outcomes, found)
+        store.drop_unfinished(job.cell)
         examine(job, outcomes)
         observer.finished(job, outcomes, seconds)
     for exhibit, job in _exhibits(jobs, kinds_of_exhibits):
@@ -225,21 +230,52 @@ def _run_part(
 def _known(job: Job, images: ImageSet, n: int, store: Store) -> tuple[list[dict[str, str]], list[pd.DataFrame]]:
     """What made outcomes of the first of the samples, and those outcomes.
 
-    They are of a run on more or fewer of the same images or, where the attack asks for no gradient, of a model that
-    differs in its gradients alone. Both are empty where there was no such run.
+    They are of a run that was stopped, of one on more or fewer of the same images or, where the attack asks for no
+    gradient, of a model that differs in its gradients alone. Both are empty where there was no such run.
     """
-    unsteady = job.prepared.is_random or job.prepared.depends_on_batch
-    if getattr(job.attack, "per_sample", False) and not unsteady:
-        for same in (job.cell, *(() if job.attack.worst_case else job.twins)):
-            for count in sorted(store.counts(same), reverse=True):
-                cell = dataclasses.replace(same, data_digest=digest(images.digest, count))
-                if cell in store:
-                    found, outcomes = store.read([cell])
-                    if same is not job.cell and outcomes["backwards"].any():
-                        continue
-                    makers = [{name: str(found[name].iloc[0]) for name in ("device", "versions")}]
-                    return makers, [outcomes[outcomes["index"] < n].drop(columns="key").sort_values("index")]
+    if not _is_per_sample(job):
+        return [], []
+    if unfinished := store.read_unfinished(job.cell):
+        return [unfinished[0]], [unfinished[1]]
+    for same in (job.cell, *(() if job.attack.worst_case else job.twins)):
+        for count in sorted(store.counts(same), reverse=True):
+            cell = dataclasses.replace(same, data_digest=digest(images.digest, count))
+            if cell in store:
+                found, outcomes = store.read([cell])
+                if same is not job.cell and outcomes["backwards"].any():
+                    continue
+                makers = [{name: str(found[name].iloc[0]) for name in ("device", "versions")}]
+                return makers, [outcomes[outcomes["index"] < n].drop(columns="key").sort_values("index")]
     return [], []
+
+
+def _is_per_sample(job: Job) -> bool:
+    """Whether what comes of a sample does not depend on the others."""
+    unsteady = job.prepared.is_random or job.prepared.depends_on_batch
+    return getattr(job.attack, "per_sample", False) and not unsteady
+
+
+def _chunks(job: Job, known: int, n: int) -> list[tuple[int, int]]:
+    """The samples from ``known`` on, by their first and the one after their last, in parts that are kept one by one."""
+    # What searches for no error takes seconds, and what is made of the samples is made once for all models.
+    size = _KEPT_AT_ONCE if job.attack.worst_case and _is_per_sample(job) else max(n, 1)
+    return [(start, min(start + size, n)) for start in range(known, n, size)]
+
+
+def _progress(job: Job, before: Sequence[pd.DataFrame], size: int, n: int, observer: Observer) -> Progress:
+    """Tells the observer how far all ``n`` samples are, of which an attack is given ``size``."""
+    done = sum(map(len, before))
+    right = sum(int((outcomes["adv_pred"] == outcomes["label"]).sum()) for outcomes in before)
+
+    def progress(fraction: float, robust_accuracy: float) -> None:
+        observer.progress(job, (done + fraction * size) / n, (right + robust_accuracy * size) / (done + size))
+
+    return progress
+
+
+def _joined(made_by: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """What made any part of a cell's outcomes."""
+    return {name: "; ".join(dict.fromkeys(maker[name] for maker in made_by)) for name in made_by[0]}
 
 
 def _claimed(missing: Sequence[Job], store: Store, observer: Observer) -> Iterator[Job]:
@@ -382,31 +418,47 @@ def code_version(attack: Attack) -> str:
     return f"{type(attack).version}, judge {measure.VERSION}"
 
 
-def attack_and_judge(job: Job, samples: Samples, clean_pred: dict[str, np.ndarray], observer: Observer) -> pd.DataFrame:
+def attack_and_judge(
+    job: Job,
+    samples: Samples,
+    clean_pred: dict[str, np.ndarray],
+    progress: Progress,
+    warned: Callable[[str], None],
+) -> pd.DataFrame:
     """Outcomes of some samples; ``clean_pred`` keeps the predictions on them, by model, from one job to the next.
 
     Raises:
         HahbenchError: the attack or the model raises.
     """
+    return attacked_and_judged(job, samples, clean_pred, progress, warned)[1]
+
+
+def attacked_and_judged(
+    job: Job,
+    samples: Samples,
+    clean_pred: dict[str, np.ndarray],
+    progress: Progress,
+    warned: Callable[[str], None],
+) -> tuple[Candidates, pd.DataFrame]:
+    """As ``attack_and_judge``, with what the attack proposed before the outcomes."""
     cell = job.cell
     started = time.perf_counter()
     try:
-        given = samples.images.clone()
+        given = samples.index.clone(), samples.images.clone(), samples.labels.clone()
         with warnings.catch_warnings(record=True) as doubts:
             warnings.simplefilter("always")
-            progress = functools.partial(observer.progress, job)
             candidates = _candidates(job, samples, progress)
-        if not torch.equal(samples.images, given):
+        if not all(map(torch.equal, given, (samples.index, samples.images, samples.labels))):
             # The judge would compare the candidates with them, and the next attack would start from them.
-            raise ValueError("the attack, or the model, wrote into the images that it was given")
+            raise ValueError("the attack, or the model, wrote into the images or labels that it was given")
         for message in dict.fromkeys(str(doubt.message) for doubt in doubts):
-            observer.warned(job, message)
+            warned(message)
         if cell.model not in clean_pred:
             # The same in every run, where the model's output is random.
             with seeded(0, samples.images.device):
                 clean_pred[cell.model] = measure.predict(job.model, samples)
         with seeded(cell.seed, samples.images.device):
-            return measure.judge(
+            return candidates, measure.judge(
                 job.model,
                 samples,
                 candidates,

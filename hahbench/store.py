@@ -1,4 +1,4 @@
-"""Finished cells and exhibits on disk: one Parquet file each, written whole or not at all."""
+"""Cells and exhibits on disk: one Parquet file each, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ _NO_RESULT = "is no result file; delete it and run the suite again"
 
 
 class Store:
-    """A folder of finished cells, with a folder in it for each kind of exhibit, and one for records of the models.
+    """A folder of finished cells.
+
+    In it are a folder for each kind of exhibit, one for records of the models, and one for cells that are not finished.
 
     Args:
         folder: made when the first cell is written.
@@ -180,6 +182,36 @@ class Store:
             **facts,
         }
         _write(self.path(cell), outcomes[list(OUTCOME_COLUMNS)], row)
+
+    def write_unfinished(self, cell: Cell, outcomes: pd.DataFrame, made_by: Mapping[str, str]) -> None:
+        """Keep the outcomes of a cell's first samples, in place of those kept before.
+
+        Args:
+            cell: what was asked.
+            outcomes: with ``OUTCOME_COLUMNS``.
+            made_by: the ``CELL_COLUMNS`` that say what made them.
+
+        Raises:
+            StoreError: the disk is full or the folder not writable; what is there already stays.
+        """
+        _write(self._unfinished(cell), outcomes[list(OUTCOME_COLUMNS)], made_by)
+
+    def read_unfinished(self, cell: Cell) -> tuple[dict[str, str], pd.DataFrame] | None:
+        """What ``write_unfinished`` kept of a cell last, ``made_by`` first; None where that is nothing, or damaged."""
+        try:
+            said, table = _read_table(self._unfinished(cell))
+        except StoreError:
+            return None
+        return said, table.to_pandas()
+
+    def drop_unfinished(self, cell: Cell) -> None:
+        """Forget what ``write_unfinished`` kept of a cell."""
+        with contextlib.suppress(OSError):
+            self._unfinished(cell).unlink()
+
+    def _unfinished(self, cell: Cell) -> Path:
+        path = self.path(cell)
+        return path.parent / "unfinished" / path.name
 
     def verdict(self, cell: Cell) -> str:
         """The verdict of a finished cell; empty where it was not examined.

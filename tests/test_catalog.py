@@ -87,8 +87,9 @@ def test_a_wrong_card_names_file_key_given_and_allowed(tmp_path: Path, text: str
         ("", "needs the key 'kind'"),
         ('kind = "fmn"\nnorm = "l3"', "key 'norm': 'l3'; allowed: l0, l1, l2, linf"),
         ('kind = "fmn"\nlevels = ["2/0"]', "key 'levels': '2/0'; allowed: numbers or fractions such as '8/255'"),
-        ('kind = "fmn"\ndraws = 0', "key 'draws': 0; allowed: 1 or more"),
-        ('kind = "fmn"\nseed = -1', "key 'seed': -1; allowed: 0 or more"),
+        ('kind = "fmn"\ndraws = 0', "key 'draws': 0; allowed: 1 to 2147483647"),
+        (f'kind = "fmn"\nseed = {2**63}', f"key 'seed': {2**63}; allowed: 0 to 2147483647"),
+        ('kind = "fmn"\nseed = -1', "key 'seed': -1; allowed: 0 to 2147483647"),
         ('kind = "fmn"\nseed = true', "key 'seed': True; allowed: a whole number"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hahbench.metrics import SCORE_COLUMNS, accuracy, mean_norm, median_norm, scores
+from hahbench.metrics import SCORE_COLUMNS, accuracy, mean_norm, median_norm, right_per_sample, scores
 from hahbench.outcome import OUTCOME_COLUMNS, outcome_frame
 
 CELL = {
@@ -32,6 +32,7 @@ CELL = {
     "created": "2024-01-01",
 }
 FMN = {"attack": "fmn-l2", "level": math.nan, "norm": "l2", "worst_case": True}
+BOUNDED = {"attack": "autoattack-l2", "level": 0.5, "norm": "l2", "worst_case": True, "verdict": "ok"}
 
 
 def cells(*changes: dict[str, Any]) -> pd.DataFrame:
@@ -75,6 +76,17 @@ def test_draws_are_pooled_sample_by_sample() -> None:
     score = only(scores(asked, happened))
     assert (score["value"], score["n"], score["draws"]) == (0.375, 4, 2)
     assert (score["low"], score["high"]) == accuracy(np.array([1, 0.5, 0, 0]))[1:3]
+
+
+def test_what_any_draw_of_an_attack_breaks_is_broken() -> None:
+    """Where noise would be right half of the time, two starts of an attack leave nothing."""
+    asked = cells({"key": "first", **BOUNDED}, {"key": "second", **BOUNDED, "seed": 1})
+    happened = pd.concat([outcomes("first", [True, False, True]), outcomes("second", [False, True, True])])
+    score = only(scores(asked, happened))
+    assert (score["value"], score["n"], score["draws"]) == (pytest.approx(1 / 3), 3, 2)
+    counted = right_per_sample(asked, happened, "autoattack-l2", 0.5)
+    assert counted is not None
+    assert (counted.right.tolist(), counted.of) == ([0, 0, 1], 1)
 
 
 @pytest.mark.parametrize("older", [{"attack_version": "0"}, {"params": '{"steps": 10}'}, {"kind": "j"}])
@@ -185,9 +197,6 @@ def test_mean_interval_covers_the_truth() -> None:
     assert np.mean([low <= 1.0 <= high for _, low, high, _ in map(mean_norm, norms)]) >= 0.93
 
 
-BOUNDED = {"attack": "autoattack-l2", "level": 0.5, "norm": "l2", "worst_case": True, "verdict": "ok"}
-
-
 def test_norms_are_suspect_where_another_attack_breaks_what_they_call_far() -> None:
     """Of 40 samples another attack breaks 10 within 0.5; this one's norms of two, or of one, of these are larger."""
     right = [False] * 10 + [True] * 30
@@ -197,6 +206,29 @@ def test_norms_are_suspect_where_another_attack_breaks_what_they_call_far() -> N
         scored = scores(asked, pd.concat([outcomes("fmn", [False] * 40, norms), outcomes("bounded", right)]))
         assert scored.loc[scored["metric"] == "median_norm", "verdict"].item().startswith(verdict)
         assert scored.loc[scored["attack"] == "autoattack-l2", "verdict"].item() == "ok"
+
+
+@pytest.mark.parametrize(
+    ("other", "broken", "verdict"),
+    [
+        ({"level": 0.5}, 2, "suspect: other broke 2 of 30 samples that withstood this attack, within 0.5"),
+        ({"level": 0.4}, 2, "suspect: other broke 2 of 30 samples that withstood this attack, within 0.5"),
+        ({"level": math.nan}, 2, "suspect: other broke 2 of 30 samples that withstood this attack, within 0.5"),
+        ({"level": 0.5}, 1, "ok"),
+        ({"level": 0.5, "norm": "linf"}, 2, "ok"),
+        ({"level": 0.5, "model_digest": "x"}, 2, "ok"),
+    ],
+)
+def test_a_robust_accuracy_is_suspect_where_another_attack_breaks_more(
+    other: dict[str, Any], broken: int, verdict: str
+) -> None:
+    """Of 40 samples one is broken at a norm of 0.6 besides, which is beyond the epsilon."""
+    attack = {**BOUNDED, "key": "other", "attack": "other", **other}
+    norms = [0.3] * broken + [0.6] + [math.inf] * (39 - broken)
+    right = [False] * (broken + 1) + [True] * (39 - broken)
+    happened = pd.concat([outcomes("weak", [True] * 30 + [False] * 10), outcomes("other", right, norms)])
+    scored = scores(cells({"key": "weak", **BOUNDED}, attack), happened)
+    assert scored.loc[scored["attack"] == "autoattack-l2", "verdict"].item() == verdict
 
 
 @pytest.mark.parametrize("missed", [0, 9])
@@ -249,9 +281,11 @@ def test_what_breaks_a_network_through_other_gradients_is_said_of_both_of_its_mo
     # Of 100 samples, 40 withstand either attack; one loses 5 more to the other, and that 1 more, which is too few.
     withstand = {"plain": range(45), "bpda": [*range(40), 50], "farther": range(0), "stranger": range(90)}
     withstand |= {"noisy": range(100), "noisy too": range(50)}
+    happened = {key: outcomes(key, [row in right for row in range(100)]) for key, right in withstand.items()}
+    happened["farther"]["linf"] = 0.2
     found = scores(
         measured,
-        pd.concat([outcomes(key, [row in right for row in range(100)]) for key, right in withstand.items()]),
+        pd.concat(happened.values()),
         {("plain", "w"): "network", ("bpda", "w"): "network", ("stranger", "w"): ""},
     )
     verdicts = found.set_index(["model", "attack", "level"])["verdict"].to_dict()

@@ -145,7 +145,7 @@ def other(change: Callable[[dict[str, Tensor]], object]) -> dict[str, Tensor]:
             "allowed is a state dict, names to tensors; the file holds a dictionary in which 3 of 3 values are none, "
             "such as 'epoch'; save 'net' of it alone, which is one",
         ),
-        ({"code": Unpickled()}, "damaged, or holds objects other than tensors"),
+        ({"code": Unpickled()}, "damaged or truncated, or holds objects other than tensors"),
     ],
     ids=["missing", "unexpected", "shape", "list", "numbers", "checkpoint", "objects"],
 )
@@ -171,6 +171,22 @@ def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, kept: int) -> 
         save_weights(model, path)
     path.write_bytes(path.read_bytes()[:kept])
     assert error_of(lambda: load_model(with_weights(path))).startswith(f"model 'tiny': weights {path}: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "the file is empty"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            "is Git LFS's pointer to the weights; 'git lfs",
+        ),
+        (b"hello", "damaged or truncated: "),
+    ],
+)
+def test_what_is_in_place_of_weights_is_named(tmp_path: Path, content: bytes, complaint: str) -> None:
+    (tmp_path / "tiny.pt").write_bytes(content)
+    assert f": {complaint}" in error_of(lambda: load_model(with_weights(tmp_path / "tiny.pt")))
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])

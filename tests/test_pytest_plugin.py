@@ -13,7 +13,7 @@ import pytest
 
 from hahbench.registry import import_attribute
 
-SUITE = 'dataset = "shapes"\nn = 30\nmodels = ["Standard"]\nattacks = ["clean", "noise.toml"]'
+SUITE = 'dataset = "shapes"\nn = 30\nmodels = ["Standard"]\nattacks = ["clean", "noise.toml", "pgd.toml"]'
 OFF = 'base = "shapes/Standard"\nname = "shapes/Standard"\nloader = "zeroed:zeroed"\n'
 # Weights that are loaded and then ignored stand for a commit that broke the model.
 ZEROED = """
@@ -23,6 +23,11 @@ from hahbench.models.vgg import vgg16
 def zeroed(**params):
     network = vgg16(**params)
     network.register_forward_hook(lambda module, inputs, logits: 0 * logits + torch.arange(10.0))
+    return network
+
+def detached(**params):
+    network = vgg16(**params)
+    network.register_forward_pre_hook(lambda module, inputs: (inputs[0].round(decimals=2),))
     return network
 """
 OWN_TESTS = """
@@ -61,8 +66,12 @@ def test_masked_gradients_are_no_robustness(robustness):
         robustness(Rounded(), n=12).under("apgd-linf", 2 / 255).at_least(0.1)
 
 def test_an_accuracy_in_percent_is_refused(robustness):
-    with pytest.raises(HahbenchError, match="allowed: an accuracy, 0 to 1"):
+    with pytest.raises(HahbenchError, match="allowed: an accuracy above 0 and up to 1"):
         robustness("Standard", n=10).under("gaussian-noise", 0.02).at_least(60)
+
+def test_a_floor_that_always_holds_is_refused(robustness):
+    with pytest.raises(HahbenchError, match="allowed: an accuracy above 0 and up to 1"):
+        robustness("Standard", n=10).under("gaussian-noise", "0.5/25").at_least(0)
 
 def test_what_there_is_not(robustness):
     with pytest.raises(HahbenchError, match="needs a level"):
@@ -76,7 +85,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = {
         "suite.toml": SUITE,
         "noise.toml": 'kind = "gaussian-noise"\nlevels = [0.05, 0.1]',
+        "pgd.toml": 'kind = "pgd"\nnorm = "linf"\nlevels = [0.03]\n[params]\nsteps = 5',
         "off.toml": OFF,
+        "masked.toml": OFF.replace("zeroed:zeroed", "zeroed:detached"),
         "zeroed.py": ZEROED,
         "test_own.py": OWN_TESTS,
     }
@@ -122,7 +133,7 @@ def test_without_the_option_nothing_is_imported(tmp_path: Path) -> None:
 def test_every_cell_is_a_test(project: Path, processes: str) -> None:
     done = run_pytest(project, "--hahbench-baseline", "b.json", "-v", "-n", processes, "b.json")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert counts(done.stdout) == {"passed": 3}
+    assert counts(done.stdout) == {"passed": 4}
     for name in ("Clean", "noise 0.05", "noise 0.1"):
         assert f"b.json::shapes/Standard {name}" in done.stdout
 
@@ -146,6 +157,16 @@ def test_a_cell_that_is_worse_fails_with_a_table(project: Path) -> None:
     assert len(list((project / "kept").glob("*.parquet"))) == 3
 
 
+def test_a_score_that_comes_into_doubt_fails(project: Path) -> None:
+    """An attack by gradients that there are none of leaves each sample robust."""
+    options = ["--hahbench-model", "masked.toml", "-k", "pgd or Clean"]
+    done = run_pytest(project, "--hahbench-baseline", "b.json", *options)
+    assert counts(done.stdout) == {"passed": 1, "failed": 1}, done.stdout
+    assert "suspect: the attack may have come to fail, and hide a loss" in done.stdout
+    assert re.search(r"Verdict +\w+.*, suspect: ", done.stdout)
+    assert "Traceback" not in done.stdout
+
+
 def test_what_cannot_be_checked_is_one_line(project: Path) -> None:
     (project / "cut.json").write_text((project / "b.json").read_text()[:-100])
     done = run_pytest(project, "--hahbench-baseline", "cut.json", "cut.json", "-q")
@@ -157,7 +178,7 @@ def test_what_cannot_be_checked_is_one_line(project: Path) -> None:
 def test_assertions_on_robustness_in_ones_own_tests(project: Path) -> None:
     done = run_pytest(project, "test_own.py")
     assert done.returncode == 1
-    assert counts(done.stdout) == {"passed": 6, "failed": 1}, done.stdout
+    assert counts(done.stdout) == {"passed": 7, "failed": 1}, done.stdout
     assert re.search(
         r"AssertionError: shapes/Standard, Gaussian noise sigma 0\.3: [\d.]+ \[[\d.]+, [\d.]+\] on 20 samples; "
         r"the lower end of the 95 % interval is to be 90\.0 or more",

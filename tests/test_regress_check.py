@@ -327,6 +327,30 @@ def test_a_gain_by_masked_gradients_does_not_pass(
     assert code == 2
 
 
+@pytest.mark.parametrize("budget", [[], ["--budget", 600]])
+def test_a_score_that_comes_into_doubt_does_not_pass_though_it_is_no_gain(
+    run: Run, tmp_path: Path, budget: list[object]
+) -> None:
+    """Of 8 samples no gain is significant; what is as doubtful as it was does pass."""
+    (tmp_path / "pgd.toml").write_text('kind = "pgd"\nnorm = "linf"\nlevels = [0.03]\n[params]\nsteps = 5\n')
+    (tmp_path / "suite.toml").write_text(
+        f'dataset = "shapes"\nn = 8\nmodels = ["Standard"]\nattacks = ["clean", "{tmp_path / "pgd.toml"}"]'
+    )
+    module = f"masked_few_{len(budget)}"
+    (tmp_path / f"{module}.py").write_text(MASKED)
+    card = tmp_path / "masked.toml"
+    card.write_text('base = "shapes/Standard"\nname = "shapes/Standard"\nloader = "' + module + ':rounded"\n')
+    verdicts = {}
+    for measured in ("Standard", str(card)):
+        store, baseline = tmp_path / f"store of {Path(measured).stem}", tmp_path / "b.json"
+        assert run("run", tmp_path / "suite.toml", "--model", measured, "--store", store)[0] == 0
+        assert run("baseline", "--store", store, "--out", baseline)[0] == 0
+        code, out, _ = run("check", "--baseline", baseline, "--store", store, "--model", card, "--json", *budget)
+        verdicts[measured] = code, *((cell["verdict"], bool(cell["doubt"])) for cell in json.loads(out)["cells"])
+    clean = ("same", False)
+    assert verdicts == {"Standard": (2, clean, ("inconclusive", True)), str(card): (0, clean, ("same", True))}
+
+
 def other_data(text: str) -> str:
     found = json.loads(text)
     found["data"]["digest"] = "0" * 64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
@@ -131,13 +132,24 @@ def test_looking_again_and_again_decides_wrongly_as_seldom_as_looking_once() -> 
 
 @pytest.mark.parametrize("other", [cell(levels=(0.1,)), cell(attack="clean", levels=()), cell(model="shapes/Standard")])
 def test_a_floor_of_what_the_baseline_lacks_is_refused(other: BaselineCell) -> None:
-    with pytest.raises(HahbenchError, match=r"here: 'HaH apgd-linf 0\.00784"):
+    with pytest.raises(HahbenchError, match="here: 'HaH apgd-linf 2/255' is not in the baseline; "):
         floors_of([FLOOR], [other], ["shapes/HaH"])
+
+
+@pytest.mark.parametrize("least", [0.0, -3.0, math.nan])
+def test_a_floor_that_always_or_never_holds_is_refused(least: float) -> None:
+    with pytest.raises(HahbenchError, match="allowed: an accuracy above 0 and up to 1"):
+        floors_of([dataclasses.replace(FLOOR, least=least)], [cell()], ["shapes/HaH"])
+
+
+def test_a_floor_of_another_level_is_told_the_levels() -> None:
+    with pytest.raises(HahbenchError, match="'HaH apgd-linf' is not in the baseline; its levels there: 2/255"):
+        floors_of([dataclasses.replace(FLOOR, level=None)], [cell()], ["shapes/HaH"])
 
 
 def test_an_accuracy_in_percent_is_refused_and_a_norm_above_one_is_not() -> None:
     percent = dataclasses.replace(FLOOR, least=60.0)
-    with pytest.raises(HahbenchError, match="key 'min': 60; allowed: an accuracy, 0 to 1"):
+    with pytest.raises(HahbenchError, match="key 'min': 60; allowed: an accuracy above 0 and up to 1"):
         floors_of([percent], [cell()], ["shapes/HaH"])
     of_norm = dataclasses.replace(percent, attack="fmn-l1", level=None)
     of_norms = dataclasses.replace(cell(attack="fmn-l1", levels=()), metric="median_norm")

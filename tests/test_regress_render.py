@@ -11,22 +11,22 @@ import pytest
 from rich.console import Console
 
 from hahbench.regress import render
-from hahbench.regress.compare import Comparison
+from hahbench.regress.compare import Comparison, Verdict
 from hahbench.regress.expect import Floor, FloorResult
 from hahbench.regress.report import Report
 
 UNKNOWN = (math.nan, math.nan, math.nan)
 WORSE = Comparison(
     "m|<b>", "gaussian-noise", 0.1, "accuracy", "worse", 1000, 1000, (0.64, 0.61, 0.67), (0.6, 0.57, 0.63), -0.04,
-    60, 20, 15, 1e-5, None, "",
+    60, 20, 15, 1e-5, None, "", True,
 )  # fmt: skip
 SAME = Comparison(
     "m|<b>", "fmn-l2", None, "median_norm", "same", 1000, 1000, (0.4, 0.35, 0.45), (math.inf, 0.35, math.inf), 0.005,
-    3, 8, 0, 0.8, None, "",
+    3, 8, 0, 0.8, None, "", True,
 )  # fmt: skip
 OPEN = Comparison(
     "m|<b>", "clean", None, "accuracy", "inconclusive", 64, 1000, (0.9, 0.8, 1.0), (0.88, 0.8, 1.0), -0.02,
-    2, 1, 2, 1.0, 3400.0, "",
+    2, 1, 2, 1.0, 3400.0, "", True,
 )  # fmt: skip
 SKIPPED = Comparison(
     "m|<b>",
@@ -45,10 +45,11 @@ SKIPPED = Comparison(
     1.0,
     math.inf,
     "",
+    True,
 )
 DOUBTFUL = Comparison(
     "m|<b>", "pgd-linf", 0.03, "accuracy", "better", 1000, 1000, (0.3, 0.27, 0.33), (0.99, 0.98, 1.0), 0.69,
-    0, 690, 0, 1e-9, None, "the gradient of 32 of 32 samples is zero",
+    0, 690, 0, 1e-9, None, "the gradient of 32 of 32 samples is zero", False,
 )  # fmt: skip
 BROKEN = FloorResult(
     Floor("m", "clean", None, 0.95, "pyproject.toml: expect 1"), "accuracy", (0.88, 0.8, 1.0), 64, True, (0.8, 1.0)
@@ -174,13 +175,20 @@ def test_json_has_no_number_that_json_lacks() -> None:
     assert found["floors"][0]["held"] is False
 
 
-def test_a_gain_that_is_in_doubt_is_called_so_everywhere() -> None:
-    """As where a commit masks the gradients: the attack fails, and the score rises."""
-    found = report(SAME, DOUBTFUL)
-    said = "better, suspect: the gradient of 32 of 32 samples is zero"
+@pytest.mark.parametrize(("verdict", "was_ok"), [("better", False), ("inconclusive", True)])
+def test_a_score_that_is_in_doubt_is_called_so_everywhere(verdict: Verdict, was_ok: bool) -> None:
+    """As where a commit masks the gradients: the attack fails, and the score rises, or a loss does not show."""
+    found = report(SAME, dataclasses.replace(DOUBTFUL, verdict=verdict, was_ok=was_ok))
+    said = f"{verdict}, suspect: the gradient of 32 of 32 samples is zero"
     assert said in render.markdown(found)
     assert f'message="m|&lt;b&gt;, PGD l_inf 0.03: {said}' in render.junit(found)
     assert f"::error title=m|<b> is suspect::m|<b>, PGD l_inf 0.03: {said}" in render.github_annotations(found)[0]
     assert render.as_json(found)["cells"][1]["doubt"] == DOUBTFUL.doubt
-    assert "1 better by a score that is suspect: the attack may have come to fail" in render.summary(found)
+    assert "1 suspect: the attack may have come to fail, and hide a loss" in render.summary(found)
     assert render.tables(found)
+
+
+def test_a_score_that_was_in_doubt_before_is_called_so_and_passes() -> None:
+    found = report(dataclasses.replace(DOUBTFUL, verdict="same"))
+    assert "| same, suspect |" in render.markdown(found)
+    assert found.exit_code == 0

@@ -48,6 +48,7 @@ class Store:
             "params": "{}",
             "level": math.nan,
             "seed": 0,
+            "worst_case": False,
             "created": "2024-01-01",
         }
         self.cells.append({**cell, **facts})

@@ -57,7 +57,7 @@ TABLE1_PAGE = f"""\
 
 - Data: cifar10-jpeg (JPEG copy), the first 10 test samples, digest dddddddd.
 - Seeds: 0.
-- Accuracies in percent, draws and severities averaged; in brackets Wilson's 95 % interval over the samples, which is \
+- Accuracies in percent, severities and draws of noise averaged; in brackets Wilson's 95 % interval over the samples, which is \
 conservative for averages.
 - After "paper": M. Cekic, C. Bakiskan and U. Madhow, Layerwise Hebbian/anti-Hebbian (HaH) Learning In Deep Networks: \
 A Neuro-inspired Approach To Robustness, 2022. Its networks are VGG-16 of full width, 14.7 million parameters, trained \
@@ -338,6 +338,17 @@ def test_the_leaderboard_ranks_by_autoattack_then_by_noise(tmp_path: Path) -> No
     assert list(board.columns) == names.split()
     assert board.groupby("model")["rank"].first().to_dict() == {"robust": 1, "noisy": 2, "weak": 3, "unattacked": 4}
     assert set(board["parameters"]) == {1234567}
+
+
+def test_networks_of_equal_scores_share_a_rank(tmp_path: Path) -> None:
+    results = Results()
+    for model, linf in (("a", 5), ("b", 3), ("c", 5), ("d", None), ("e", None)):
+        results.add(model, 10)
+        if linf is not None:
+            results.add(model, linf, **LINF)
+    results.write(tmp_path)
+    rows = table_of(tmp_path / "cifar10-jpeg-n10" / "leaderboard.md")[1:]
+    assert [row[:2] for row in rows] == [["1", "a"], ["1", "c"], ["2", "b"], ["3", "d"], ["3", "e"]]
 
 
 def test_a_network_under_two_gradients_has_one_rank_by_the_lower_accuracy(tmp_path: Path) -> None:

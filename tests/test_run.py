@@ -19,6 +19,7 @@ import torch
 
 from hahbench import catalog
 from hahbench.attacks.noise import GaussianNoise
+from hahbench.attacks.pgd import ProjectedGradientDescent
 from hahbench.data import ImageSet, load_images
 from hahbench.errors import HahbenchError
 from hahbench.models.vgg import vgg16
@@ -173,12 +174,15 @@ def test_what_a_data_set_does_not_allow_is_said_before_the_first_cell(
     assert not cell_files(tmp_path / "store")
 
 
-def measured(store: Store, n: int, *attacks: AttackSpec, **facts: Any) -> pd.DataFrame:
+def measured(
+    store: Store, n: int, *attacks: AttackSpec, observer: Observer | None = None, **facts: Any
+) -> pd.DataFrame:
     """Outcomes of a network on the first ``n`` samples, without their times; ``facts`` amend its card."""
+    observer = observer or Silent()
     card = dataclasses.replace(catalog.models()["shapes/Standard"], **facts)
     options: dict[str, Any] = {"dataset_argument": "shapes", "from_path": False, "device": torch.device("cpu")}
     cells = run(
-        [Part([card], attacks)], load_images("shapes", "test", None), n, store=store, observer=Silent(), **options
+        [Part([card], attacks)], load_images("shapes", "test", None), n, store=store, observer=observer, **options
     )
     return store.read(cells)[1].drop(columns=["key", "seconds"])
 
@@ -208,6 +212,39 @@ def test_a_run_on_more_samples_attacks_only_those_that_are_new(tmp_path: Path) -
     pd.testing.assert_frame_equal(measured(grown, 4, *specs), measured(Store(tmp_path / "few"), 4, *specs))
     cells = grown.read()[0]
     assert cells.groupby("n")["verdict"].agg(lambda verdicts: (verdicts != "").sum()).tolist() == [3, 3, 3]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_cell_that_was_stopped_goes_on_where_it_stood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After 500 samples what was found is kept."""
+    fgsm, n = AttackSpec("fgsm", "pgd", "linf", (2 / 255,), params={"steps": 1}), 600
+    attack = ProjectedGradientDescent.__call__
+    given: list[tuple[int, int]] = []
+    told: list[float] = []
+
+    def stopped(
+        self: ProjectedGradientDescent, model: torch.nn.Module, samples: Samples, *arguments: Any
+    ) -> Candidates:
+        given.append((int(samples.index[0]), len(samples)))
+        if len(given) == 2:
+            raise KeyboardInterrupt
+        return attack(self, model, samples, *arguments)
+
+    class Told(Silent):
+        def progress(self, job: Job, fraction: float, robust_accuracy: float) -> None:
+            told.append(fraction)
+
+    monkeypatch.setattr(ProjectedGradientDescent, "__call__", stopped)
+    store = Store(tmp_path / "stopped")
+    with pytest.raises(KeyboardInterrupt):
+        measured(store, n, fgsm)
+    assert not cell_files(store.folder)
+    found = measured(store, n, fgsm, observer=Told())
+    assert given == [(0, 500), (500, 100), (500, 100)]
+    assert 500 / n <= min(told) <= max(told) == 1
+    pd.testing.assert_frame_equal(found, measured(Store(tmp_path / "whole"), n, fgsm))
+    assert store.read()[0]["n"].tolist() == [n]
+    assert not list(store.folder.glob("unfinished/*"))
 
 
 def test_no_sample_is_attacked_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,14 +320,16 @@ def test_what_needs_no_gradient_is_done_once_for_models_that_differ_in_gradients
     assert given == [8, 8, 8]
 
 
-def test_an_attack_that_writes_into_the_images_is_not_judged_by_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("overwritten", ["images", "labels"])
+def test_an_attack_that_writes_into_what_it_is_given_is_not_judged_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwritten: str
 ) -> None:
     def overwriting(self: GaussianNoise, model: torch.nn.Module, samples: Samples, *arguments: Any) -> Candidates:
-        return Candidates.untold(samples.images.uniform_(0, 1), forwards=0, backwards=0)
+        getattr(samples, overwritten).zero_()
+        return Candidates.untold(samples.images, forwards=0, backwards=0)
 
     monkeypatch.setattr(GaussianNoise, "__call__", overwriting)
-    with pytest.raises(HahbenchError, match="wrote into the images that it was given; the cells finished"):
+    with pytest.raises(HahbenchError, match="wrote into the images or labels that it was given; the cells finished"):
         measured(Store(tmp_path), 4, AttackSpec("noise", "gaussian-noise", levels=(0.1,)))
 
 

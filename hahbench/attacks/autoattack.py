@@ -31,6 +31,7 @@ _GRADIENTS_WHEN_RANDOMIZED = 20
 # These attack the model in low precision where it has been prepared for that; every break is confirmed in float32.
 # Square, which is told of both, confirms for itself.
 _IN_LOW_PRECISION: tuple[Member, ...] = ("apgd-t", "fab-t")
+_L1: tuple[Member, ...] = ("apgd-ce", "apgd-dlr", "apgd-t")
 # Forward and backward passes on a sample that does not break, for ten classes, in l2 and l_inf.
 _PASSES: dict[Member, int] = {"apgd-ce": 202, "apgd-dlr": 202, "apgd-t": 1818, "fab-t": 2000, "square": 5000}
 
@@ -41,7 +42,7 @@ class AutoAttack:
 
     Attributes:
         norm: the norm that bounds the perturbation.
-        members: the attacks that are run, in this order; empty for all of the version.
+        members: the attacks that are run, in this order; empty for all of the version, in l1 for its APGD members.
         randomized: whether the model's output is random: AutoAttack's version "rand", which averages each gradient over
             20 passes, and not "standard".
         batch_size: samples attacked together; results do not depend on it.
@@ -59,18 +60,19 @@ class AutoAttack:
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         check_at_least_one(batch_size=self.batch_size)
-        apgd = {"apgd-ce", "apgd-dlr", "apgd-t"}
         for member in self._members:
             if self.randomized and member not in RAND:
                 raise HahbenchError(f"member {member!r} cannot be randomized; allowed: {', '.join(map(repr, RAND))}")
-            if self.norm == "l1" and member not in apgd:
-                raise HahbenchError(
-                    f"member {member!r} has no norm 'l1'; allowed: {', '.join(map(repr, sorted(apgd)))}"
-                )
+            if self.norm == "l1" and member not in _L1:
+                raise HahbenchError(f"member {member!r} has no norm 'l1'; allowed: {', '.join(map(repr, _L1))}")
 
     @property
     def _members(self) -> tuple[Member, ...]:
-        return self.members or (RAND if self.randomized else STANDARD)
+        if self.members:
+            return self.members
+        if self.randomized:
+            return RAND
+        return STANDARD if self.norm != "l1" else tuple(member for member in STANDARD if member in _L1)
 
     @property
     def passes(self) -> float:

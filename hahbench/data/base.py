@@ -74,7 +74,7 @@ class ImageSet:
             DataError: ``n`` is not in [1, N].
         """
         self.check_count(n)
-        return Samples(torch.arange(n), self.images[:n].float() / 255, self.labels[:n])
+        return Samples(torch.arange(n), self.images[:n].float() / 255, self.labels[:n].clone())
 
     def check_count(self, n: int) -> int:
         """``n``, when the set has so many images.

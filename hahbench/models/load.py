@@ -236,19 +236,27 @@ def loader_name(card: ModelCard) -> str:
     return f"{module}:{getattr(card.loader, '__qualname__', type(card.loader).__qualname__)}"
 
 
+_LFS_POINTER = b"version https://git-lfs"
+
+
 def _read_weights(path: Path, sha256: str | None, where: str) -> dict[str, Tensor]:
     if path.suffix not in (".safetensors", ".pt", ".pth"):
         raise ModelError(f"{where}: suffix {path.suffix!r}; allowed: .safetensors, .pt, .pth")
     content = _read_checked(path, sha256, where)
+    if not content:
+        raise ModelError(f"{where}: the file is empty")
+    if content.startswith(_LFS_POINTER):
+        raise ModelError(f"{where}: is Git LFS's pointer to the weights; 'git lfs pull' fetches them")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load(content)
         tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(f"{where}: damaged, or holds objects other than tensors") from error
     except Exception as error:
         # What the parsers raise on a damaged file is not documented.
-        raise ModelError(f"{where}: cannot be read: {one_line(error)}") from error
+        # Torch's advice on objects is to let the file run what it likes.
+        is_of_objects = isinstance(error, pickle.UnpicklingError)
+        more = ", or holds objects other than tensors" if is_of_objects else f": {one_line(error)}"
+        raise ModelError(f"{where}: damaged or truncated{more}") from error
     if not _is_state_dict(tensors):
         found = type(tensors).__name__
         if isinstance(tensors, Mapping):
@@ -270,7 +278,8 @@ def _read_checked(path: Path, sha256: str | None, where: str) -> bytes:
         content = path.read_bytes()
     except FileNotFoundError:
         raise ModelError(f"{where}: no such file") from None
-    except OSError as error:
+    # No path has a null character.
+    except (OSError, ValueError) as error:
         raise ModelError(f"{where}: cannot be read: {one_line(error)}") from error
     found = hashlib.sha256(content).hexdigest()
     if sha256 is not None and found != sha256.lower():

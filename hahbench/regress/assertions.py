@@ -10,11 +10,12 @@ from pathlib import Path
 from torch import nn
 
 from hahbench import metrics
-from hahbench.catalog import attacks, resolve_models
+from hahbench.catalog import attacks, read_number, resolve_models
 from hahbench.data import load_images
 from hahbench.device import choose_device
 from hahbench.errors import HahbenchError
 from hahbench.regress.check import Quiet
+from hahbench.regress.expect import check_floor
 from hahbench.reports import display
 from hahbench.run import Part, run
 from hahbench.spec import NORMS, ModelCard
@@ -49,10 +50,9 @@ class Measured:
 
         Raises:
             AssertionError: it does not.
-            HahbenchError: an accuracy above 1 is asked for.
+            HahbenchError: no score can be so low, or so high.
         """
-        if self.metric == "accuracy" and least > 1:
-            raise HahbenchError(f"{self.what}: at_least({least:g}); allowed: an accuracy, 0 to 1")
+        check_floor(self.metric, least, f"{self.what}: at_least({least:g})")
         # pytest then shows the line that called this.
         __tracebackhide__ = True
         if not self.low >= least:
@@ -75,13 +75,13 @@ class Subject:
     n: int
     store: Store
 
-    def under(self, attack: str, level: float | None = None) -> Measured:
+    def under(self, attack: str, level: float | str | None = None) -> Measured:
         """Measure the model.
 
         Args:
             attack: a norm, ``l2`` or ``linf``, for AutoAttack within ``level``; or the name of an attack, such as
                 ``gaussian-noise`` or ``fmn-l2``.
-            level: epsilon, sigma or severity; None for attacks without one.
+            level: epsilon, sigma or severity, a number or a fraction such as ``"8/255"``; None for attacks without one.
 
         Raises:
             HahbenchError: the model, the attack or the data set cannot be had.
@@ -89,7 +89,8 @@ class Subject:
         spec = attacks()[f"autoattack-{attack}" if attack in NORMS else attack]
         if level is None and spec.levels:
             raise HahbenchError(f"attack {spec.name!r} needs a level, such as {spec.levels[0]:.4g}")
-        spec = dataclasses.replace(spec, levels=() if level is None else (float(level),))
+        level = None if level is None else read_number(level, f"attack {spec.name!r}: level")
+        spec = dataclasses.replace(spec, levels=() if level is None else (level,))
         cells = run(
             [Part([self.card], [spec])],
             load_images(self.dataset, "test", self.data),

@@ -68,6 +68,7 @@ class BaselineCell:
         seeds: of the draws.
         metric: ``accuracy`` or ``median_norm``.
         outcomes: (draws, N) in the order of the samples: bool, whether classified correctly, or float32 norms.
+        verdict: of the diagnostics; empty where nobody looked.
     """
 
     model: str
@@ -76,6 +77,7 @@ class BaselineCell:
     seeds: tuple[int, ...]
     metric: Metric
     outcomes: NDArray[Any]
+    verdict: str = ""
 
     @property
     def level(self) -> float | None:
@@ -181,7 +183,9 @@ def baseline_of(store: Store, models: Sequence[str] = (), attacks: Sequence[str]
         spec = AttackSpec(of_cell["attack"], of_cell["kind"], of_cell["norm"] or None, levels, params, seeds[0])
         metric: Metric = "median_norm" if of_cell["worst_case"] and of_cell["norm"] and not levels else "accuracy"
         rows = np.array([outcomes_of(metric, of_cell["norm"], by_key[key]) for key in draws["key"]])
-        found_cells.append(BaselineCell(of_cell["model"], spec, of_cell["attack_version"], seeds, metric, rows))
+        # Of several draws the one that raises doubts counts: "suspect" sorts after "ok" and "".
+        verdict, version = str(draws["verdict"].max()), of_cell["attack_version"]
+        found_cells.append(BaselineCell(of_cell["model"], spec, version, seeds, metric, rows, verdict))
     return Baseline(data, found_models, found_cells)
 
 
@@ -259,6 +263,7 @@ def write_baseline(baseline: Baseline, path: Path) -> None:
             "seeds": list(cell.seeds),
             "metric": cell.metric,
             **dict(zip(("value", "low", "high"), map(_readable, cell.score), strict=True)),
+            "verdict": cell.verdict,
             "outcomes": [_packed(cell.metric, row) for row in cell.outcomes],
         }
         for cell in baseline.cells
@@ -328,7 +333,8 @@ def _cell(cell: Mapping[str, Any], attack: Mapping[str, Any], n: int) -> Baselin
     levels = () if cell["level"] is None else (float(cell["level"]),)
     spec = AttackSpec(cell["attack"], attack["kind"], attack["norm"], levels, attack["params"], cell["seeds"][0])
     rows = [_unpacked(cell["metric"], text, n) for text in cell["outcomes"]]
-    return BaselineCell(cell["model"], spec, attack["version"], tuple(cell["seeds"]), cell["metric"], np.array(rows))
+    seeds, verdict = tuple(cell["seeds"]), cell.get("verdict", "")
+    return BaselineCell(cell["model"], spec, attack["version"], seeds, cell["metric"], np.array(rows), verdict)
 
 
 def _readable(value: float) -> float | str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -23,6 +24,8 @@ from hahbench.store import Store
 from hahbench.verdict import doubt_in
 
 _SMALLEST_LOOK = 8
+_TO_EXAMINE = 0.2
+"""Of the time, at least, is left for the diagnostics."""
 _MARGIN = 1.25
 """Samples differ in what they cost: a look may take this much longer than the one before."""
 
@@ -93,7 +96,7 @@ def measure_within(
         checked: what is compared.
         store: where finished cells are.
         deadline: when to stop, as ``time.monotonic`` counts; no look is begun that would last longer, as far as the
-            look before it tells.
+            look before it tells. A fifth of the time is left for the diagnostics, of the gains first.
         alpha: as for ``verdicts``.
         tolerance: as for ``verdicts``.
         floors: of these models; a cell is not left alone before they are decided.
@@ -104,6 +107,7 @@ def measure_within(
     """
     n = checked.baseline.data.n
     samples = checked.images.first(n)
+    last_look = deadline - _TO_EXAMINE * max(0.0, deadline - time.monotonic())
     growing = list(_begin(checked, store))
     samples = samples[torch.from_numpy(attack_order(n))].to(checked.device)
     clean_predictions: dict[tuple[int, int], dict[str, NDArray[np.int64]]] = {}
@@ -112,7 +116,7 @@ def measure_within(
     def look(at: _Growing, wanted: int) -> None:
         # The fewest: were it the last, one that was held up would make all that follows look too long to begin.
         cost = _MARGIN * (min(seconds_per_pass, default=0.0) * at.passes if at.seconds is None else at.seconds)
-        left = deadline - time.monotonic()
+        left = last_look - time.monotonic()
         size = min(wanted, at.left, int(left / cost) if cost > 0 else wanted)
         if left <= 0 or size < min(_SMALLEST_LOOK, at.left):
             at.unaffordable = True
@@ -120,7 +124,11 @@ def measure_within(
         started = time.monotonic()
         rows = slice(at.pairs.n, at.pairs.n + size)
         clean_pred = clean_predictions.setdefault((rows.start, rows.stop), {})
-        new = [attack_and_judge(job, samples[rows], clean_pred, Quiet(say)) for job in at.jobs]
+        warned = Quiet(say).warned
+        new = [
+            attack_and_judge(job, samples[rows], clean_pred, lambda *_: None, functools.partial(warned, job))
+            for job in at.jobs
+        ]
         at.outcomes = [pd.concat(parts) for parts in zip(at.outcomes, new, strict=True)] if at.outcomes else new
         at.looks += 1
         at.pairs = pairs_of(checked, at.cell, at.outcomes, looked=at.looks > 1)
@@ -140,16 +148,30 @@ def measure_within(
             if (verdict == "inconclusive" or _is_open(floors, at.pairs)) and at.left and not at.unaffordable
         ]
         if not undecided:
-            return [
-                _examined(at, samples, growing) if verdict == "better" else at.pairs
-                for at, verdict in zip(growing, found, strict=True)
-            ]
+            break
         chosen = max(undecided, key=lambda at: at.possible_drop)
         look(chosen, max(FIRST_LOOK, chosen.pairs.n))
+    # A gain is not believed unseen, whatever the time; a loss is, and has no need to be.
+    order = sorted(range(len(growing)), key=lambda place: found[place] != "better")
+    slowest = 0.0
+    unexamined = 0
+    for place in order:
+        at, verdict = growing[place], found[place]
+        if verdict == "worse" or not at.searches or not at.pairs.n:
+            continue
+        if verdict != "better" and time.monotonic() + slowest > deadline:
+            unexamined += 1
+            continue
+        started = time.monotonic()
+        at.pairs = _examined(at, samples, growing)
+        slowest = max(slowest, time.monotonic() - started)
+    if unexamined:
+        say(f"{unexamined} scores were not examined for masked gradients: the budget was spent")
+    return [at.pairs for at in growing]
 
 
 def _examined(at: _Growing, samples: Samples, others: Sequence[_Growing]) -> Pairs:
-    """The pairs with what speaks against the gain; the samples are in the order of attack."""
+    """The pairs with what speaks against the score; the samples are in the order of attack."""
     models = {other.cell.model: other.jobs[0].prepared for other in others}
     measured = samples[: at.pairs.n]
     doubts = [

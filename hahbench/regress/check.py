@@ -23,7 +23,7 @@ from hahbench.regress.sequential import attack_order
 from hahbench.run import Job, Observer, Part, check_cards, check_trained_on, code_version, run
 from hahbench.spec import AttackSpec, Exhibit, ModelCard, digest
 from hahbench.store import Store
-from hahbench.verdict import doubt_in
+from hahbench.verdict import OK, doubt_in
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -230,22 +230,25 @@ def pairs_of(
     """
     order = attack_order(checked.baseline.data.n)
     norm = cell.attack.norm or ""
-    now = cell.outcomes[:, :0]
+    before, now = cell.outcomes[:, order], cell.outcomes[:, :0]
     right_now = np.empty(0, bool)
     if outcomes:
         now = np.array([outcomes_of(cell.metric, norm, frame) for frame in outcomes])
         right_now = (outcomes[0]["clean_pred"] == outcomes[0]["label"]).to_numpy(bool)
+    if cell.metric == "accuracy" and build_attack(cell.attack).worst_case:
+        before, now = before.min(axis=0, keepdims=True), now.min(axis=0, keepdims=True)
     return Pairs(
         model=cell.model,
         attack=cell.attack.name,
         level=cell.level,
         metric=cell.metric,
-        before=cell.outcomes[:, order],
+        before=before,
         now=now,
         right_before=checked.baseline.models[cell.model].right[order],
         right_now=right_now,
         looked=looked,
         doubt=doubt,
+        was_ok=cell.verdict == OK,
     )
 
 

@@ -27,6 +27,10 @@ ALPHA = 0.01
 _POWER = 0.8
 
 
+_ROUND_OFF = 1e-3
+_NOTHING = (math.nan, math.nan, math.nan)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pairs:
     """One model under one attack at one level, then and now, on the same samples.
@@ -36,12 +40,14 @@ class Pairs:
         attack: its name.
         level: None for attacks without levels.
         metric: ``accuracy`` or ``median_norm``.
-        before: (draws, N), a row per seed: bool, whether classified correctly, or float32, the minimum norms.
+        before: (draws, N), a row per seed: bool, whether classified correctly, or float32, the minimum norms. An
+            accuracy under an attack that searches for an error has one row, of what all draws left correct.
         now: (draws, K), of the first K <= N of these samples, in the same order.
         right_before: (N,) bool, whether the unperturbed image was classified correctly.
         right_now: (K,) bool.
         looked: whether ``now`` grew from one look to the next.
         doubt: what speaks against the scores now; empty where nothing does, or nobody looked.
+        was_ok: whether those then were examined, and nothing spoke against them.
     """
 
     model: str
@@ -54,6 +60,7 @@ class Pairs:
     right_now: NDArray[np.bool_]
     looked: bool = False
     doubt: str = ""
+    was_ok: bool = False
 
     @functools.cached_property
     def changes(self) -> NDArray[np.float64]:
@@ -84,13 +91,18 @@ class Pairs:
         return len(self.right_before)
 
     @property
+    def is_changed(self) -> bool:
+        """Whether any sample changed; norms that round-off moves did not."""
+        return bool((np.abs(self.changes) > _ROUND_OFF).any())
+
+    @property
     def score_now(self) -> Value:
         """With its 95 % interval; NaN where nothing was measured."""
-        return self.score_with(metrics.CONFIDENCE)
+        return score(self.metric, self.now) if self.n else _NOTHING
 
     def score_with(self, confidence: float) -> Value:
-        """The score of what was measured, with an interval of that confidence; NaN where nothing was."""
-        return score(self.metric, self.now, confidence) if self.n else (math.nan, math.nan, math.nan)
+        """The score of what was measured, with an exact interval of that confidence; NaN where nothing was."""
+        return score(self.metric, self.now, confidence, "beta") if self.n else _NOTHING
 
     @functools.cached_property
     def evidence(self) -> Evidence:
@@ -128,6 +140,7 @@ class Comparison:
         p_value: two-sided, adjusted by Holm's method over all that was compared.
         samples_to_settle: where inconclusive, about how many samples would settle it; infinity where none would.
         doubt: as of ``Pairs``.
+        was_ok: as of ``Pairs``.
     """
 
     model: str
@@ -146,11 +159,12 @@ class Comparison:
     p_value: float
     samples_to_settle: float | None
     doubt: str
+    was_ok: bool
 
     @property
-    def is_doubtful_gain(self) -> bool:
-        """Whether it got better by a score that is in doubt, as it does where gradients come to be masked."""
-        return self.verdict == "better" and bool(self.doubt)
+    def is_suspect(self) -> bool:
+        """Whether the score came into doubt, or got better by one in doubt, as where gradients come to be masked."""
+        return bool(self.doubt) and (self.verdict == "better" or (self.was_ok and self.verdict != "worse"))
 
     @property
     def drop(self) -> float:
@@ -177,7 +191,8 @@ def verdicts(pairs: Sequence[Pairs], *, alpha: float, tolerance: float) -> list[
       all pairs, and beyond ``tolerance``. The test of accuracies is McNemar's exact one, that of norms Fisher's
       randomisation test of the mean change. Where ``now`` grew from look to look, half of ``alpha`` goes to an
       anytime-valid test, and half to these once all samples are there.
-    - ``same``: neither, and not one sample changed, or a drop beyond ``tolerance`` is excluded at ``alpha``.
+    - ``same``: neither, and not one sample changed, by more than a thousandth for norms, or a drop beyond
+      ``tolerance`` is excluded at ``alpha``.
     - ``inconclusive``: none of these.
 
     Args:
@@ -218,10 +233,15 @@ def cannot_get_worse(outcomes: NDArray[Any], cells: int) -> bool:
     return cells * 2.0 ** (1 - robust) > ALPHA
 
 
-def score(metric: Metric, outcomes: NDArray[Any], confidence: float = metrics.CONFIDENCE) -> Value:
-    """The score of outcomes (draws, N), pooled over the draws, and its interval."""
+def score(
+    metric: Metric,
+    outcomes: NDArray[Any],
+    confidence: float = metrics.CONFIDENCE,
+    method: Literal["wilson", "beta"] = "wilson",
+) -> Value:
+    """The score of outcomes (draws, N), pooled over the draws, and its interval; ``method`` as for accuracies."""
     if metric == "accuracy":
-        return metrics.accuracy(outcomes.mean(axis=0), confidence)[:3]
+        return metrics.accuracy(outcomes.mean(axis=0), confidence, method)[:3]
     return metrics.median_norm(outcomes.min(axis=0).astype(float), confidence)[:3]
 
 
@@ -239,7 +259,7 @@ def _verdict(pair: Pairs, significant: bool, alpha: float, tolerance: float) -> 
     if significant and pair.evidence.sign * changed.mean() > tolerance:
         return "worse" if pair.evidence.sign < 0 else "better"
     complete = pair.n == pair.baseline_n
-    if (complete and not changed.any()) or sequential.excludes_drop(changed, tolerance, alpha):
+    if (complete and not pair.is_changed) or sequential.excludes_drop(changed, tolerance, alpha):
         return "same"
     return "inconclusive"
 
@@ -265,6 +285,7 @@ def _described(pair: Pairs, verdict: Verdict, p_value: float, samples_to_settle:
         p_value=p_value,
         samples_to_settle=samples_to_settle,
         doubt=pair.doubt,
+        was_ok=pair.was_ok,
     )
 
 
@@ -279,7 +300,7 @@ def _samples_to_settle(pair: Pairs, alpha: float, next_alpha: float, tolerance: 
         needed = float((changed**2).mean() * (z / change) ** 2)
     else:
         needed = sequential.samples_to_exclude_drop(changed, tolerance, alpha)
-        if not changed.any():
+        if not pair.is_changed:
             # All samples unchanged are the same, however few.
             needed = min(needed, pair.baseline_n)
     needed = max(needed, len(changed) + 1.0)

@@ -15,7 +15,7 @@ from hahbench.registry import suggest
 from hahbench.regress import sequential
 from hahbench.regress.baseline import BaselineCell
 from hahbench.regress.compare import Metric, Pairs, Value
-from hahbench.spec import name_without_folder
+from hahbench.spec import level_text, name_without_folder
 
 _KEYS = ("model", "attack", "level", "min")
 _EARLY_ERROR = 0.01
@@ -107,18 +107,33 @@ def floors_of(floors: Sequence[Floor], cells: Sequence[BaselineCell], models: Co
         models: the names of those that are checked.
 
     Raises:
-        HahbenchError: a floor, of whichever model, is of nothing that the baseline holds, or of an accuracy above 1.
+        HahbenchError: a floor, of whichever model, is of nothing that the baseline holds, or is no possible score.
     """
     for floor in floors:
         found = [cell for cell in cells if _is_of(floor, cell.model, cell.attack.name, cell.level)]
-        if floor.least > 1 and any(cell.metric == "accuracy" for cell in found):
-            raise HahbenchError(f"{floor.where}: key 'min': {floor.least:g}; allowed: an accuracy, 0 to 1")
+        for cell in found:
+            check_floor(cell.metric, floor.least, f"{floor.where}: key 'min': {floor.least:g}")
         if not found:
-            allowed = [f"{cell.model} {cell.attack.name} {cell.level}" for cell in cells]
-            asked = f"{floor.model} {floor.attack} {floor.level}"
-            raise HahbenchError(f"{floor.where}: {asked!r} is not in the baseline; {suggest(asked, allowed)}")
+            allowed = [_named(cell.model, cell.attack.name, cell.level) for cell in cells]
+            asked = _named(floor.model, floor.attack, floor.level)
+            without = dataclasses.replace(floor, level=None)
+            levels = [cell.level for cell in cells if _is_of(without, cell.model, cell.attack.name, None)]
+            known = f"its levels there: {', '.join(map(level_text, filter(None, levels)))}" if any(levels) else ""
+            raise HahbenchError(f"{floor.where}: {asked!r} is not in the baseline; {known or suggest(asked, allowed)}")
     names = {*models, *map(name_without_folder, models)}
     return [floor for floor in floors if floor.model in names]
+
+
+def check_floor(metric: str, least: float, where: str) -> None:
+    """Refuse a floor that always or never holds; ``where`` begins the message.
+
+    Raises:
+        HahbenchError: it is one.
+    """
+    if metric == "accuracy" and not 0 < least <= 1:
+        raise HahbenchError(f"{where}; allowed: an accuracy above 0 and up to 1")
+    if not 0 < least < math.inf:
+        raise HahbenchError(f"{where}; allowed: a norm above 0")
 
 
 def check_floors(floors: Sequence[Floor], measured: Sequence[Pairs]) -> list[FloorResult]:
@@ -135,6 +150,10 @@ def _deciding(pair: Pairs) -> tuple[float, float]:
     early = 1 - _EARLY_ERROR / sequential.most_looks(pair.baseline_n)
     _, low, high = pair.score_now if pair.n == pair.baseline_n else pair.score_with(early)
     return low, high
+
+
+def _named(model: str, attack: str, level: float | None) -> str:
+    return f"{model} {attack}" if level is None else f"{model} {attack} {level_text(level)}"
 
 
 def _is_of(floor: Floor, model: str, attack: str, level: float | None) -> bool:

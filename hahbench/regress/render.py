@@ -85,9 +85,9 @@ def summary(report: Report) -> list[str]:
     ]
     if report.floors:
         lines.append(f"{sum(floor.held for floor in report.floors)} of {len(report.floors)} floors hold")
-    doubtful = sum(comparison.is_doubtful_gain for comparison in report.comparisons)
-    if doubtful:
-        lines.append(f"{doubtful} better by a score that is suspect: the attack may have come to fail")
+    suspect = sum(comparison.is_suspect for comparison in report.comparisons)
+    if suspect:
+        lines.append(f"{suspect} suspect: the attack may have come to fail, and hide a loss")
     elif report.exit_code == UNCHECKED:
         more = "not all could be checked; a larger --budget allows it"
         lines.append(more if report.comparisons else "the baseline holds nothing to check")
@@ -143,7 +143,7 @@ def markdown(report: Report) -> str:
 
 def junit(report: Report) -> str:
     """JUnit XML: a test case for each cell and floor."""
-    failures = sum(comparison.verdict == "worse" or comparison.is_doubtful_gain for comparison in report.comparisons)
+    failures = sum(comparison.verdict == "worse" or comparison.is_suspect for comparison in report.comparisons)
     failures += sum(floor.broken for floor in report.floors)
     skipped = sum(not comparison.n for comparison in report.comparisons)
     skipped += sum(not floor.decided for floor in report.floors)
@@ -160,7 +160,7 @@ def junit(report: Report) -> str:
         case = ElementTree.SubElement(suite, "testcase", classname=comparison.model, name=title(comparison))
         if not comparison.n:
             ElementTree.SubElement(case, "skipped", message="not measured within the budget")
-        elif comparison.verdict == "worse" or comparison.is_doubtful_gain:
+        elif comparison.verdict == "worse" or comparison.is_suspect:
             ElementTree.SubElement(case, "failure", message=sentence(comparison))
         else:
             ElementTree.SubElement(case, "system-out").text = sentence(comparison)
@@ -194,7 +194,7 @@ def github_annotations(report: Report) -> list[str]:
     lines += [
         _annotation("error", f"{comparison.model} is suspect", sentence(comparison))
         for comparison in report.comparisons
-        if comparison.is_doubtful_gain
+        if comparison.is_suspect
     ]
     lines += [
         _annotation("error", f"{result.floor.model} is below its floor", floor_sentence(result))
@@ -257,12 +257,14 @@ def _change(comparison: Comparison) -> str:
 
 
 def _verdict(comparison: Comparison) -> str:
-    needed = comparison.samples_to_settle
-    if needed is None:
-        return comparison.verdict + (f", suspect: {comparison.doubt}" if comparison.is_doubtful_gain else "")
-    if math.isinf(needed):
-        return f"{comparison.verdict}, not measured" if not comparison.n else f"{comparison.verdict}, at any n"
-    return f"{comparison.verdict}, settled by n of about {needed:,.0f}"
+    said, needed = str(comparison.verdict), comparison.samples_to_settle
+    if needed is not None and math.isinf(needed):
+        said += ", at any n" if comparison.n else ", not measured"
+    elif needed is not None:
+        said += f", settled by n of about {needed:,.0f}"
+    if comparison.is_suspect:
+        return f"{said}, suspect: {comparison.doubt}"
+    return f"{said}, suspect" if comparison.doubt else said
 
 
 def _is_partial(comparison: Comparison) -> bool:

@@ -39,11 +39,10 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """1: a cell is worse or a floor broken; 2: one was not measured or is better by a doubtful score, or a floor is
-        undecided."""
+        """1: a cell is worse or a floor broken; 2: one was not measured or is suspect, or a floor is undecided."""
         if any(comparison.verdict == "worse" for comparison in self.comparisons):
             return 1
         if any(floor.broken for floor in self.floors):
             return 1
-        known = all(comparison.n and not comparison.is_doubtful_gain for comparison in self.comparisons)
+        known = all(comparison.n and not comparison.is_suspect for comparison in self.comparisons)
         return 0 if self.comparisons and known and all(floor.held for floor in self.floors) else UNCHECKED

@@ -104,13 +104,15 @@ def _ranked(values: NDArray[np.float64], networks: Sequence[str]) -> tuple[NDArr
 
     Args:
         values: (models, scores), NaN where missing; the first score counts most.
-        networks: of each model; those of the same stand together and share a rank, by the lowest of each score.
+        networks: of each model; those of the same stand together and share a rank, by the lowest of each score. So do
+            networks whose scores are equal.
     """
     network = pd.factorize(np.array(networks, dtype=object))[0]
     lowest = pd.DataFrame(values).groupby(network).transform("min").to_numpy()
     # The last key counts most; NaN sorts to the end.
     order = np.lexsort((network, *-lowest.T[::-1]))
-    return order, pd.factorize(network[order])[0] + 1
+    ordered = pd.DataFrame(lowest[order]).fillna(-np.inf)
+    return order, np.cumsum((ordered != ordered.shift()).any(axis=1).to_numpy(), dtype=np.intp)
 
 
 def leaderboard_json(

@@ -37,8 +37,8 @@ from hahbench.spec import REFERENCE, ExhibitKind, ModelRecord, name_without_fold
 
 _EXPLAINED = {
     "difference": EXPLAINED,
-    "accuracy": "Accuracies in percent, draws and severities averaged; in brackets Wilson's 95 % interval over the "
-    "samples, which is conservative for averages.",
+    "accuracy": "Accuracies in percent, severities and draws of noise averaged; in brackets Wilson's 95 % interval "
+    "over the samples, which is conservative for averages.",
     "relative_error": "Relative errors, in percent, are errors over those of Standard, averaged over the corruptions; "
     "in brackets the 95 % interval over the samples by the delta method.",
     "median_norm": "Median norms in pixel values of [0, 1] (l0: changed colour values), 0 where the model was wrong "

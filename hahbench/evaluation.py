@@ -1,0 +1,121 @@
+"""One attack on one model and images at hand, without a store."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import warnings
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from hahbench import catalog, metrics
+from hahbench.attacks import build_attack
+from hahbench.attacks.base import ParticularAboutData
+from hahbench.errors import HahbenchError
+from hahbench.models.conventions import PROBED, broken_conventions
+from hahbench.models.load import check_classifier
+from hahbench.models.prepare import prepare
+from hahbench.outcome import Samples
+from hahbench.run import Job, attacked_and_judged, code_version, verdict_on
+from hahbench.spec import Cell, ModelCard
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What an attack achieved, as the judge found.
+
+    Attributes:
+        metric: ``accuracy``, or ``median_norm`` of an attack without a level that searches for the smallest
+            perturbation.
+        value: the accuracy in [0, 1], or the norm in pixel values of [0, 1].
+        low: the lower end of its 95 % interval.
+        high: the upper end.
+        verdict: ``ok``; ``suspect:`` and why the attack may have failed; or empty where nothing is known to look for.
+        images: (N, C, H, W) float32, the perturbed images that broke a sample, and the clean image where none did; of
+            noise and corruptions, every perturbed image.
+        outcomes: a row per image, in their order, with ``hahbench.outcome.OUTCOME_COLUMNS``.
+    """
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    verdict: str
+    images: Tensor
+    outcomes: pd.DataFrame
+
+
+def evaluate(
+    model: nn.Module, images: Tensor, labels: Tensor, attack: str, level: float | None = None, *, seed: int = 0
+) -> Evaluation:
+    """Attack a model, and judge what came of it.
+
+    Args:
+        model: maps images in [0, 1] to logits, on the device of the images; it is copied, and stays as it is.
+        images: (N, C, H, W), floating point in [0, 1].
+        labels: (N,), whole numbers.
+        attack: one of ``hahbench attacks``, such as ``autoattack-linf``, or the path of an attack file.
+        level: epsilon, sigma or severity; None for an attack without levels.
+        seed: of what the attack draws.
+
+    Raises:
+        HahbenchError: the images, the labels, the attack or its level are not allowed, or the model raises or returns
+            no logits.
+    """
+    samples = _samples(images, labels)
+    spec = catalog.read_attack(Path(attack)) if attack.endswith(".toml") else catalog.attacks()[attack]
+    built = build_attack(spec)
+    built.check_level(level)
+    copied = copy.deepcopy(model).eval().requires_grad_(False)
+    name = type(model).__name__
+    classes = _classes(copied, samples, name)
+    if isinstance(built, ParticularAboutData):
+        built.check_data(images.shape[1], classes)
+    for sign in broken_conventions(copied, samples.images[:PROBED], samples.labels[:PROBED]):
+        warnings.warn(f"model {name!r} {sign}", stacklevel=2)
+    spec = dataclasses.replace(spec, levels=() if level is None else (level,))
+    cell = Cell(name, "", "", spec, code_version(built), level, seed)
+    job = Job(cell, ModelCard(name, lambda: copied), copied, prepare(copied, samples.images[:64]), built)
+    candidates, outcomes = attacked_and_judged(
+        job, samples, {}, lambda *_: None, lambda message: warnings.warn(message, stacklevel=4)
+    )
+    proposed = candidates.images.detach().to(samples.images).clamp(0, 1)
+    if built.worst_case:
+        is_broken = (outcomes["clean_pred"] == outcomes["label"]) & (outcomes["adv_pred"] != outcomes["label"])
+        kept = torch.tensor(is_broken.to_numpy()).to(images.device).view(-1, 1, 1, 1)
+        proposed = torch.where(kept, proposed, samples.images)
+    if built.worst_case and spec.norm and level is None:
+        metric, score = "median_norm", metrics.median_norm(outcomes[spec.norm].to_numpy())
+    else:
+        metric, score = "accuracy", metrics.accuracy((outcomes["adv_pred"] == outcomes["label"]).to_numpy(float))
+    verdict = verdict_on(job, samples, outcomes, {name: job.prepared})
+    return Evaluation(metric, *score[:3], verdict, proposed, outcomes)
+
+
+def _samples(images: Tensor, labels: Tensor) -> Samples:
+    if images.ndim != 4 or not len(images) or not images.is_floating_point():
+        raise HahbenchError(f"images: {tuple(images.shape)} {images.dtype}; allowed: (N, C, H, W), floating point")
+    if not (images.min() >= 0 and images.max() <= 1):
+        raise HahbenchError(f"images: {images.min():g} to {images.max():g}; allowed: 0 to 1")
+    if labels.shape != (len(images),) or labels.is_floating_point() or labels.is_complex():
+        found = f"{tuple(labels.shape)} {labels.dtype}"
+        raise HahbenchError(f"labels: {found}; allowed: {(len(images),)}, whole numbers")
+    index = torch.arange(len(images), device=images.device)
+    return Samples(index, images.detach().float().clone(), labels.to(images.device, torch.int64, copy=True))
+
+
+def _classes(model: nn.Module, samples: Samples, name: str) -> int:
+    """The number of logits; the labels must be among them."""
+    classes = int(samples.labels.max()) + 1
+    with torch.no_grad():
+        logits = model(samples.images[:1].clone())
+    if isinstance(logits, Tensor) and logits.ndim == 2:
+        found = logits.shape[1]
+        if classes > found or int(samples.labels.min()) < 0:
+            raise HahbenchError(f"labels: {int(samples.labels.min())} to {classes - 1}; allowed: 0 to {found - 1}")
+        classes = found
+    check_classifier(model, samples.images[:2], classes, name)
+    return classes
