@@ -319,7 +319,7 @@ def make_baseline(
     mute = [
         f"{cell.model} {score_title(cell.attack.name, cell.level, cell.metric)}"
         for cell in cells
-        if cannot_get_worse(cell.outcomes, len(cells))
+        if cannot_get_worse(cell.united(cell.outcomes), len(cells))
     ]
     if mute:
         _print_warning(

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from hahbench import catalog, metrics
+from hahbench import catalog, measure, metrics
 from hahbench.attacks import build_attack
 from hahbench.attacks.base import ParticularAboutData
 from hahbench.errors import HahbenchError
@@ -19,6 +19,7 @@ from hahbench.models.conventions import PROBED, broken_conventions
 from hahbench.models.load import check_classifier
 from hahbench.models.prepare import prepare
 from hahbench.outcome import Samples
+from hahbench.registry import one_line
 from hahbench.run import Job, attacked_and_judged, code_version, verdict_on
 from hahbench.spec import Cell, ModelCard
 
@@ -49,7 +50,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: nn.Module, images: Tensor, labels: Tensor, attack: str, level: float | None = None, *, seed: int = 0
+    model: nn.Module, images: Tensor, labels: Tensor, attack: str, level: float | str | None = None, *, seed: int = 0
 ) -> Evaluation:
     """Attack a model, and judge what came of it.
 
@@ -57,9 +58,11 @@ def evaluate(
         model: maps images in [0, 1] to logits, on the device of the images; it is copied, and stays as it is.
         images: (N, C, H, W), floating point in [0, 1].
         labels: (N,), whole numbers.
-        attack: one of ``hahbench attacks``, such as ``autoattack-linf``, or the path of an attack file.
-        level: epsilon, sigma or severity; None for an attack without levels.
-        seed: of what the attack draws.
+        attack: one of ``hahbench attacks``, such as ``autoattack-linf``, or the path of an attack file, of which kind,
+            norm and parameters count.
+        level: epsilon, sigma or severity, a number or a fraction such as ``"8/255"``; None for an attack without
+            levels.
+        seed: of what the attack draws, 0 or more.
 
     Raises:
         HahbenchError: the images, the labels, the attack or its level are not allowed, or the model raises or returns
@@ -68,17 +71,22 @@ def evaluate(
     samples = _samples(images, labels)
     spec = catalog.read_attack(Path(attack)) if attack.endswith(".toml") else catalog.attacks()[attack]
     built = build_attack(spec)
+    level = None if level is None else catalog.read_number(level, f"attack {attack!r}: level")
     built.check_level(level)
+    if seed < 0:
+        raise HahbenchError(f"seed = {seed}; allowed: 0 or more")
     copied = copy.deepcopy(model).eval().requires_grad_(False)
     name = type(model).__name__
     classes = _classes(copied, samples, name)
     if isinstance(built, ParticularAboutData):
         built.check_data(images.shape[1], classes)
-    for sign in broken_conventions(copied, samples.images[:PROBED], samples.labels[:PROBED]):
-        warnings.warn(f"model {name!r} {sign}", stacklevel=2)
+    with measure.full_float32():
+        for sign in broken_conventions(copied, samples.images[:PROBED], samples.labels[:PROBED]):
+            warnings.warn(f"model {name!r} {sign}", stacklevel=2)
+        prepared = prepare(copied, samples.images[:64])
     spec = dataclasses.replace(spec, levels=() if level is None else (level,))
     cell = Cell(name, "", "", spec, code_version(built), level, seed)
-    job = Job(cell, ModelCard(name, lambda: copied), copied, prepare(copied, samples.images[:64]), built)
+    job = Job(cell, ModelCard(name, lambda: copied), copied, prepared, built)
     candidates, outcomes = attacked_and_judged(
         job, samples, {}, lambda *_: None, lambda message: warnings.warn(message, stacklevel=4)
     )
@@ -110,8 +118,12 @@ def _samples(images: Tensor, labels: Tensor) -> Samples:
 def _classes(model: nn.Module, samples: Samples, name: str) -> int:
     """The number of logits; the labels must be among them."""
     classes = int(samples.labels.max()) + 1
-    with torch.no_grad():
-        logits = model(samples.images[:1].clone())
+    try:
+        with torch.no_grad():
+            logits = model(samples.images[:1].clone())
+    except Exception as error:
+        given = f"float32 images {tuple(samples.images[:1].shape)} on {samples.images.device}"
+        raise HahbenchError(f"model {name!r}: {given} make it raise {one_line(error)}") from error
     if isinstance(logits, Tensor) and logits.ndim == 2:
         found = logits.shape[1]
         if classes > found or int(samples.labels.min()) < 0:

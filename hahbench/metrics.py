@@ -282,7 +282,9 @@ def _verdict_beside(part: pd.DataFrame, of_model: pd.DataFrame, before: str) -> 
             missed = int(((elsewhere <= reach) & (nearest > reach)).sum())
             of, where = len(nearest), f"samples within {level_text(level)} for which this attack found nothing as near"
         elif not pd.isna(epsilon):
-            missed, of = int((elsewhere[withstood.index] <= epsilon * (1 + _ROUND_OFF)).sum()), len(withstood)
+            # What an attack within the same epsilon broke, the judge has measured.
+            reach = np.inf if level <= epsilon else epsilon * (1 + _ROUND_OFF)
+            missed, of = int((elsewhere[withstood.index] < reach).sum()), len(withstood)
             where = f"samples that withstood this attack, within {level_text(epsilon)}"
         else:
             # Of two searches for the smallest norm each finds the smaller of some samples.

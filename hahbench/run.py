@@ -36,7 +36,7 @@ from hahbench.store import Store
 from hahbench.verdict import doubt_in, verdict_from
 
 _FEWEST_TO_EXAMINE = 2
-_KEPT_AT_ONCE = 500  # samples
+_KEPT_AT_ONCE = 512  # samples
 _SECONDS_BETWEEN_LOOKS = 1.0
 
 
@@ -188,7 +188,15 @@ def _run_part(
     # From one sample to another: some attacks keep what they made of the same samples for the next model.
     slices: dict[tuple[int, int], Samples] = {}
     clean_pred: dict[tuple[int, int], dict[str, np.ndarray]] = collections.defaultdict(dict)
-    for job in _claimed(missing, store, observer):
+    for job in _claimed(missing, store):
+        if job.cell in store:
+            # By another run, which may have been stopped before its diagnostics.
+            outcomes = store.read([job.cell])[1]
+            store.drop_unfinished(job.cell)
+            if not store.verdict(job.cell):
+                examine(job, outcomes)
+            observer.finished(job, outcomes, 0.0)
+            continue
         observer.started(job)
         started = time.perf_counter()
         made_by, parts = _known(job, images, n, store)
@@ -235,18 +243,18 @@ def _known(job: Job, images: ImageSet, n: int, store: Store) -> tuple[list[dict[
     """
     if not _is_per_sample(job):
         return [], []
-    if unfinished := store.read_unfinished(job.cell):
-        return [unfinished[0]], [unfinished[1]]
+    unfinished = store.read_unfinished(job.cell)
+    begun = len(unfinished[1]) if unfinished else 0
     for same in (job.cell, *(() if job.attack.worst_case else job.twins)):
         for count in sorted(store.counts(same), reverse=True):
             cell = dataclasses.replace(same, data_digest=digest(images.digest, count))
-            if cell in store:
+            if cell in store and min(count, n) > begun:
                 found, outcomes = store.read([cell])
                 if same is not job.cell and outcomes["backwards"].any():
                     continue
                 makers = [{name: str(found[name].iloc[0]) for name in ("device", "versions")}]
                 return makers, [outcomes[outcomes["index"] < n].drop(columns="key").sort_values("index")]
-    return [], []
+    return ([unfinished[0]], [unfinished[1]]) if unfinished else ([], [])
 
 
 def _is_per_sample(job: Job) -> bool:
@@ -278,7 +286,7 @@ def _joined(made_by: Sequence[Mapping[str, str]]) -> dict[str, str]:
     return {name: "; ".join(dict.fromkeys(maker[name] for maker in made_by)) for name in made_by[0]}
 
 
-def _claimed(missing: Sequence[Job], store: Store, observer: Observer) -> Iterator[Job]:
+def _claimed(missing: Sequence[Job], store: Store) -> Iterator[Job]:
     """The jobs that no other run on the same store does, each claimed until the next is asked for."""
     waiting = collections.deque(missing)
     refused = 0
@@ -290,10 +298,7 @@ def _claimed(missing: Sequence[Job], store: Store, observer: Observer) -> Iterat
                 refused += 1
             else:
                 refused = 0
-                if job.cell in store:
-                    observer.finished(job, store.read([job.cell])[1], 0.0)
-                else:
-                    yield job
+                yield job
         if refused > len(waiting):
             # All that is left is being done by others, which may be killed.
             time.sleep(_SECONDS_BETWEEN_LOOKS)

@@ -82,7 +82,10 @@ def test_the_model_and_the_images_stay_as_they_are(oracle: LinearOracle) -> None
         ({"attack": "apgd-linv"}, "did you mean 'apgd-linf'"),
         ({"level": None}, "must be an epsilon"),
         ({"level": 8.0}, "in l_inf each of the levels must be an epsilon of 1 or less"),
+        ({"level": "8/0"}, "level: '8/0'; allowed: numbers or fractions"),
+        ({"seed": -1}, "seed = -1; allowed: 0 or more"),
         ({"model": torch.nn.Conv2d(3, 10, 32)}, "returns shape"),
+        ({"model": torch.nn.Conv2d(1, 10, 32)}, r"float32 images \(1, 3, 32, 32\) on cpu make it raise RuntimeError"),
     ],
 )
 def test_what_is_not_allowed_is_said(oracle: LinearOracle, change: dict[str, Any], message: str) -> None:

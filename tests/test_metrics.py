@@ -214,6 +214,7 @@ def test_norms_are_suspect_where_another_attack_breaks_what_they_call_far() -> N
         ({"level": 0.5}, 2, "suspect: other broke 2 of 30 samples that withstood this attack, within 0.5"),
         ({"level": 0.4}, 2, "suspect: other broke 2 of 30 samples that withstood this attack, within 0.5"),
         ({"level": math.nan}, 2, "suspect: other broke 2 of 30 samples that withstood this attack, within 0.5"),
+        ({"level": 1.0}, 2, "suspect: other broke 2 of 30 samples that withstood this attack, within 0.5"),
         ({"level": 0.5}, 1, "ok"),
         ({"level": 0.5, "norm": "linf"}, 2, "ok"),
         ({"level": 0.5, "model_digest": "x"}, 2, "ok"),
@@ -222,10 +223,11 @@ def test_norms_are_suspect_where_another_attack_breaks_what_they_call_far() -> N
 def test_a_robust_accuracy_is_suspect_where_another_attack_breaks_more(
     other: dict[str, Any], broken: int, verdict: str
 ) -> None:
-    """Of 40 samples one is broken at a norm of 0.6 besides, which is beyond the epsilon."""
+    """An attack that may go beyond the epsilon breaks one sample more at a norm of 0.6, which does not count."""
     attack = {**BOUNDED, "key": "other", "attack": "other", **other}
-    norms = [0.3] * broken + [0.6] + [math.inf] * (39 - broken)
-    right = [False] * (broken + 1) + [True] * (39 - broken)
+    beyond = 0 if other["level"] <= 0.5 else 1
+    norms = [0.3] * broken + [0.6] * beyond + [math.inf] * (40 - broken - beyond)
+    right = [False] * (broken + beyond) + [True] * (40 - broken - beyond)
     happened = pd.concat([outcomes("weak", [True] * 30 + [False] * 10), outcomes("other", right, norms)])
     scored = scores(cells({"key": "weak", **BOUNDED}, attack), happened)
     assert scored.loc[scored["attack"] == "autoattack-l2", "verdict"].item() == verdict

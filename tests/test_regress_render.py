@@ -18,15 +18,15 @@ from hahbench.regress.report import Report
 UNKNOWN = (math.nan, math.nan, math.nan)
 WORSE = Comparison(
     "m|<b>", "gaussian-noise", 0.1, "accuracy", "worse", 1000, 1000, (0.64, 0.61, 0.67), (0.6, 0.57, 0.63), -0.04,
-    60, 20, 15, 1e-5, None, "", True,
+    60, 20, 15, 1e-5, None, "", True, False,
 )  # fmt: skip
 SAME = Comparison(
     "m|<b>", "fmn-l2", None, "median_norm", "same", 1000, 1000, (0.4, 0.35, 0.45), (math.inf, 0.35, math.inf), 0.005,
-    3, 8, 0, 0.8, None, "", True,
+    3, 8, 0, 0.8, None, "", True, False,
 )  # fmt: skip
 OPEN = Comparison(
     "m|<b>", "clean", None, "accuracy", "inconclusive", 64, 1000, (0.9, 0.8, 1.0), (0.88, 0.8, 1.0), -0.02,
-    2, 1, 2, 1.0, 3400.0, "", True,
+    2, 1, 2, 1.0, 3400.0, "", True, False,
 )  # fmt: skip
 SKIPPED = Comparison(
     "m|<b>",
@@ -46,10 +46,11 @@ SKIPPED = Comparison(
     math.inf,
     "",
     True,
+    False,
 )
 DOUBTFUL = Comparison(
     "m|<b>", "pgd-linf", 0.03, "accuracy", "better", 1000, 1000, (0.3, 0.27, 0.33), (0.99, 0.98, 1.0), 0.69,
-    0, 690, 0, 1e-9, None, "the gradient of 32 of 32 samples is zero", False,
+    0, 690, 0, 1e-9, None, "the gradient of 32 of 32 samples is zero", False, False,
 )  # fmt: skip
 BROKEN = FloorResult(
     Floor("m", "clean", None, 0.95, "pyproject.toml: expect 1"), "accuracy", (0.88, 0.8, 1.0), 64, True, (0.8, 1.0)

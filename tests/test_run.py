@@ -216,7 +216,7 @@ def test_a_run_on_more_samples_attacks_only_those_that_are_new(tmp_path: Path) -
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_cell_that_was_stopped_goes_on_where_it_stood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After 500 samples what was found is kept."""
+    """After 512 samples what was found is kept."""
     fgsm, n = AttackSpec("fgsm", "pgd", "linf", (2 / 255,), params={"steps": 1}), 600
     attack = ProjectedGradientDescent.__call__
     given: list[tuple[int, int]] = []
@@ -240,8 +240,8 @@ def test_a_cell_that_was_stopped_goes_on_where_it_stood(tmp_path: Path, monkeypa
         measured(store, n, fgsm)
     assert not cell_files(store.folder)
     found = measured(store, n, fgsm, observer=Told())
-    assert given == [(0, 500), (500, 100), (500, 100)]
-    assert 500 / n <= min(told) <= max(told) == 1
+    assert given == [(0, 512), (512, 88), (512, 88)]
+    assert 512 / n <= min(told) <= max(told) == 1
     pd.testing.assert_frame_equal(found, measured(Store(tmp_path / "whole"), n, fgsm))
     assert store.read()[0]["n"].tolist() == [n]
     assert not list(store.folder.glob("unfinished/*"))

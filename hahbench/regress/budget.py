@@ -42,6 +42,7 @@ class _Growing:
         looks: their number.
         seconds: per sample, in the last look; None before the first.
         unaffordable: whether another look would last beyond the deadline.
+        is_examined: whether the store has verdicts on it.
     """
 
     cell: BaselineCell
@@ -51,6 +52,7 @@ class _Growing:
     looks: int = 0
     seconds: float | None = None
     unaffordable: bool = False
+    is_examined: bool = False
 
     @property
     def searches(self) -> bool:
@@ -154,19 +156,16 @@ def measure_within(
     # A gain is not believed unseen, whatever the time; a loss is, and has no need to be.
     order = sorted(range(len(growing)), key=lambda place: found[place] != "better")
     slowest = 0.0
-    unexamined = 0
     for place in order:
         at, verdict = growing[place], found[place]
-        if verdict == "worse" or not at.searches or not at.pairs.n:
+        if verdict == "worse" or not at.searches or not at.pairs.n or at.is_examined:
             continue
         if verdict != "better" and time.monotonic() + slowest > deadline:
-            unexamined += 1
+            at.pairs = dataclasses.replace(at.pairs, unexamined=True)
             continue
         started = time.monotonic()
         at.pairs = _examined(at, samples, growing)
         slowest = max(slowest, time.monotonic() - started)
-    if unexamined:
-        say(f"{unexamined} scores were not examined for masked gradients: the budget was spent")
     return [at.pairs for at in growing]
 
 
@@ -194,7 +193,10 @@ def _begin(checked: Checked, store: Store) -> Iterator[_Growing]:
         jobs = iter(plan([card], specs, checked.images, samples, checked.device))
         for cell in cells:
             draws = [next(jobs) for _ in cell.seeds]
-            outcomes = []
+            outcomes, verdicts_before = [], [""]
             if all(job.cell in store for job in draws):
                 outcomes = [store.read([job.cell])[1].sort_values("index").iloc[order] for job in draws]
-            yield _Growing(cell, draws, outcomes, pairs_of(checked, cell, outcomes))
+                verdicts_before = [store.verdict(job.cell) for job in draws]
+            doubt = max(map(doubt_in, verdicts_before))
+            pairs = pairs_of(checked, cell, outcomes, doubt=doubt)
+            yield _Growing(cell, draws, outcomes, pairs, is_examined=all(verdicts_before))

@@ -235,15 +235,13 @@ def pairs_of(
     if outcomes:
         now = np.array([outcomes_of(cell.metric, norm, frame) for frame in outcomes])
         right_now = (outcomes[0]["clean_pred"] == outcomes[0]["label"]).to_numpy(bool)
-    if cell.metric == "accuracy" and build_attack(cell.attack).worst_case:
-        before, now = before.min(axis=0, keepdims=True), now.min(axis=0, keepdims=True)
     return Pairs(
         model=cell.model,
         attack=cell.attack.name,
         level=cell.level,
         metric=cell.metric,
-        before=before,
-        now=now,
+        before=cell.united(before),
+        now=cell.united(now),
         right_before=checked.baseline.models[cell.model].right[order],
         right_now=right_now,
         looked=looked,

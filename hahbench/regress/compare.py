@@ -48,6 +48,7 @@ class Pairs:
         looked: whether ``now`` grew from one look to the next.
         doubt: what speaks against the scores now; empty where nothing does, or nobody looked.
         was_ok: whether those then were examined, and nothing spoke against them.
+        unexamined: whether there was no time to look for what speaks against the scores now.
     """
 
     model: str
@@ -61,6 +62,7 @@ class Pairs:
     looked: bool = False
     doubt: str = ""
     was_ok: bool = False
+    unexamined: bool = False
 
     @functools.cached_property
     def changes(self) -> NDArray[np.float64]:
@@ -141,6 +143,7 @@ class Comparison:
         samples_to_settle: where inconclusive, about how many samples would settle it; infinity where none would.
         doubt: as of ``Pairs``.
         was_ok: as of ``Pairs``.
+        unexamined: as of ``Pairs``.
     """
 
     model: str
@@ -160,11 +163,18 @@ class Comparison:
     samples_to_settle: float | None
     doubt: str
     was_ok: bool
+    unexamined: bool
 
     @property
     def is_suspect(self) -> bool:
-        """Whether the score came into doubt, or got better by one in doubt, as where gradients come to be masked."""
-        return bool(self.doubt) and (self.verdict == "better" or (self.was_ok and self.verdict != "worse"))
+        """Whether the score came into doubt, or got better by one in doubt, as where gradients come to be masked.
+
+        Of a model that is attacked with the very same outcomes nothing is new: beside other models, whose adversarial
+        images are tried on it, more speaks against the same score.
+        """
+        if not self.doubt or self.verdict == "worse":
+            return False
+        return self.verdict == "better" or (self.was_ok and bool(self.lost or self.gained))
 
     @property
     def drop(self) -> float:
@@ -266,7 +276,7 @@ def _verdict(pair: Pairs, significant: bool, alpha: float, tolerance: float) -> 
 
 def _described(pair: Pairs, verdict: Verdict, p_value: float, samples_to_settle: float | None) -> Comparison:
     n, changed = pair.n, pair.changes
-    lost = changed < 0
+    lost, gained = changed < -_ROUND_OFF, changed > _ROUND_OFF
     unknown = (math.nan, math.nan, math.nan)
     return Comparison(
         model=pair.model,
@@ -280,12 +290,13 @@ def _described(pair: Pairs, verdict: Verdict, p_value: float, samples_to_settle:
         now=pair.score_now,
         change=float(changed.mean()) if n else 0.0,
         lost=int(lost.sum()),
-        gained=int((changed > 0).sum()),
+        gained=int(gained.sum()),
         lost_clean=int((lost & pair.right_before[:n] & ~pair.right_now).sum()),
         p_value=p_value,
         samples_to_settle=samples_to_settle,
         doubt=pair.doubt,
         was_ok=pair.was_ok,
+        unexamined=pair.unexamined,
     )
 
 

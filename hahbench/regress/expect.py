@@ -147,7 +147,8 @@ def check_floors(floors: Sequence[Floor], measured: Sequence[Pairs]) -> list[Flo
 
 
 def _deciding(pair: Pairs) -> tuple[float, float]:
-    early = 1 - _EARLY_ERROR / sequential.most_looks(pair.baseline_n)
+    # Looks that the time cuts short come on top of those that double the samples.
+    early = 1 - _EARLY_ERROR / (2 * sequential.most_looks(pair.baseline_n))
     _, low, high = pair.score_now if pair.n == pair.baseline_n else pair.score_with(early)
     return low, high
 

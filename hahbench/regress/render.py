@@ -86,6 +86,9 @@ def summary(report: Report) -> list[str]:
     if report.floors:
         lines.append(f"{sum(floor.held for floor in report.floors)} of {len(report.floors)} floors hold")
     suspect = sum(comparison.is_suspect for comparison in report.comparisons)
+    unexamined = sum(comparison.unexamined for comparison in report.comparisons)
+    if unexamined:
+        lines.append(f"{unexamined} not examined for masked gradients; a larger --budget allows it")
     if suspect:
         lines.append(f"{suspect} suspect: the attack may have come to fail, and hide a loss")
     elif report.exit_code == UNCHECKED:
@@ -264,7 +267,7 @@ def _verdict(comparison: Comparison) -> str:
         said += f", settled by n of about {needed:,.0f}"
     if comparison.is_suspect:
         return f"{said}, suspect: {comparison.doubt}"
-    return f"{said}, suspect" if comparison.doubt else said
+    return f"{said}, suspect" if comparison.doubt and comparison.verdict != "worse" else said
 
 
 def _is_partial(comparison: Comparison) -> bool:

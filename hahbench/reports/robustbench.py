@@ -108,10 +108,12 @@ def _worst_cases(
         usual = _EPSILONS[threat, facts["dataset"]]
         ranked = of_norm.assign(is_usual=[level_text(level) == level_text(usual) for level in of_norm["level"]])
         cell = ranked.sort_values(["is_usual", "n", "level", "created"], kind="stable").iloc[-1]
-        found = outcomes[outcomes["key"] == cell["key"]]
+        one_way = ["attack", "params", "attack_version", "level", "n", "data_digest"]
+        draws = of_norm[(of_norm[one_way] == cell[one_way]).all(axis=1)]
+        found = outcomes[outcomes["key"].isin(draws["key"])]
         epsilon = level_text(cell["level"])
         notes = [] if cell["is_usual"] else [f"epsilon {epsilon}, not {level_text(usual)}"]
-        robust = _percent((found["adv_pred"] == found["label"]).mean())
+        robust = _percent((found["adv_pred"] == found["label"]).groupby(found["index"]).all().mean())
         yield (
             threat,
             {
