@@ -20,7 +20,7 @@ from hahbench.models.load import check_classifier
 from hahbench.models.prepare import prepare
 from hahbench.outcome import Samples
 from hahbench.registry import one_line
-from hahbench.run import Job, attacked_and_judged, code_version, verdict_on
+from hahbench.run import Job, attack_and_judge, code_version, verdict_on
 from hahbench.spec import Cell, ModelCard
 
 
@@ -87,7 +87,7 @@ def evaluate(
     spec = dataclasses.replace(spec, levels=() if level is None else (level,))
     cell = Cell(name, "", "", spec, code_version(built), level, seed)
     job = Job(cell, ModelCard(name, lambda: copied), copied, prepared, built)
-    candidates, outcomes = attacked_and_judged(
+    candidates, outcomes = attack_and_judge(
         job, samples, {}, lambda *_: None, lambda message: warnings.warn(message, stacklevel=4)
     )
     proposed = candidates.images.detach().to(samples.images).clamp(0, 1)

@@ -204,7 +204,7 @@ def _run_part(
             some = slices.setdefault(rows, samples[slice(*rows)])
             progress = _progress(job, parts, len(some), n, observer)
             warned = functools.partial(observer.warned, job)
-            parts.append(attack_and_judge(job, some, clean_pred[rows], progress, warned))
+            parts.append(attack_and_judge(job, some, clean_pred[rows], progress, warned)[1])
             made_by.append(makers)
             if rows[1] < n:
                 store.write_unfinished(job.cell, pd.concat(parts), _joined(made_by))
@@ -266,7 +266,7 @@ def _is_per_sample(job: Job) -> bool:
 def _chunks(job: Job, known: int, n: int) -> list[tuple[int, int]]:
     """The samples from ``known`` on, by their first and the one after their last, in parts that are kept one by one."""
     # What searches for no error takes seconds, and what is made of the samples is made once for all models.
-    size = _KEPT_AT_ONCE if job.attack.worst_case and _is_per_sample(job) else max(n, 1)
+    size = _KEPT_AT_ONCE if job.attack.worst_case and _is_per_sample(job) else n
     return [(start, min(start + size, n)) for start in range(known, n, size)]
 
 
@@ -429,23 +429,14 @@ def attack_and_judge(
     clean_pred: dict[str, np.ndarray],
     progress: Progress,
     warned: Callable[[str], None],
-) -> pd.DataFrame:
-    """Outcomes of some samples; ``clean_pred`` keeps the predictions on them, by model, from one job to the next.
+) -> tuple[Candidates, pd.DataFrame]:
+    """What an attack proposes for some samples, and their outcomes.
+
+    ``clean_pred`` keeps the predictions on the samples, by model, from one job to the next.
 
     Raises:
         HahbenchError: the attack or the model raises.
     """
-    return attacked_and_judged(job, samples, clean_pred, progress, warned)[1]
-
-
-def attacked_and_judged(
-    job: Job,
-    samples: Samples,
-    clean_pred: dict[str, np.ndarray],
-    progress: Progress,
-    warned: Callable[[str], None],
-) -> tuple[Candidates, pd.DataFrame]:
-    """As ``attack_and_judge``, with what the attack proposed before the outcomes."""
     cell = job.cell
     started = time.perf_counter()
     try:

@@ -295,6 +295,14 @@ def rounded(**params):
 """
 
 
+def masked_card(folder: Path, module: str) -> Path:
+    """Of Standard with masked gradients; a process imports one module of a name."""
+    (folder / f"{module}.py").write_text(MASKED)
+    card = folder / "masked.toml"
+    card.write_text('base = "shapes/Standard"\nname = "shapes/Standard"\nloader = "' + module + ':rounded"\n')
+    return card
+
+
 @pytest.mark.parametrize("budget", [[], ["--budget", 600]])
 @pytest.mark.parametrize(
     ("name", "attack", "doubt"),
@@ -311,11 +319,7 @@ def test_a_gain_by_masked_gradients_does_not_pass(
     (tmp_path / "suite.toml").write_text(
         f'dataset = "shapes"\nn = 60\nmodels = ["Standard"]\nattacks = ["clean", "{file}"]'
     )
-    # A process imports one module of a name.
-    module = f"masked_{name}_{len(budget)}"
-    (tmp_path / f"{module}.py").write_text(MASKED)
-    card = tmp_path / "masked.toml"
-    card.write_text('base = "shapes/Standard"\nname = "shapes/Standard"\nloader = "' + module + ':rounded"\n')
+    card = masked_card(tmp_path, f"masked_{name}_{len(budget)}")
     baseline, store = tmp_path / "b.json", tmp_path / "store"
     assert run("run", tmp_path / "suite.toml", "--store", store)[0] == 0
     assert run("baseline", "--store", store, "--out", baseline)[0] == 0
@@ -336,10 +340,7 @@ def test_a_score_that_comes_into_doubt_does_not_pass_though_it_is_no_gain(
     (tmp_path / "suite.toml").write_text(
         f'dataset = "shapes"\nn = 8\nmodels = ["Standard"]\nattacks = ["clean", "{tmp_path / "pgd.toml"}"]'
     )
-    module = f"masked_few_{len(budget)}"
-    (tmp_path / f"{module}.py").write_text(MASKED)
-    card = tmp_path / "masked.toml"
-    card.write_text('base = "shapes/Standard"\nname = "shapes/Standard"\nloader = "' + module + ':rounded"\n')
+    card = masked_card(tmp_path, f"masked_few_{len(budget)}")
     verdicts = {}
     for measured in ("Standard", str(card)):
         store, baseline = tmp_path / f"store of {Path(measured).stem}", tmp_path / "b.json"

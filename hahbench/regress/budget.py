@@ -128,7 +128,7 @@ def measure_within(
         clean_pred = clean_predictions.setdefault((rows.start, rows.stop), {})
         warned = Quiet(say).warned
         new = [
-            attack_and_judge(job, samples[rows], clean_pred, lambda *_: None, functools.partial(warned, job))
+            attack_and_judge(job, samples[rows], clean_pred, lambda *_: None, functools.partial(warned, job))[1]
             for job in at.jobs
         ]
         at.outcomes = [pd.concat(parts) for parts in zip(at.outcomes, new, strict=True)] if at.outcomes else new

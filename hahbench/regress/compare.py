@@ -25,8 +25,6 @@ Value: TypeAlias = tuple[float, float, float]
 ALPHA = 0.01
 """By default, the chance of a false alarm."""
 _POWER = 0.8
-
-
 _ROUND_OFF = 1e-3
 _NOTHING = (math.nan, math.nan, math.nan)
 
@@ -277,7 +275,6 @@ def _verdict(pair: Pairs, significant: bool, alpha: float, tolerance: float) -> 
 def _described(pair: Pairs, verdict: Verdict, p_value: float, samples_to_settle: float | None) -> Comparison:
     n, changed = pair.n, pair.changes
     lost, gained = changed < -_ROUND_OFF, changed > _ROUND_OFF
-    unknown = (math.nan, math.nan, math.nan)
     return Comparison(
         model=pair.model,
         attack=pair.attack,
@@ -286,7 +283,7 @@ def _described(pair: Pairs, verdict: Verdict, p_value: float, samples_to_settle:
         verdict=verdict,
         n=n,
         baseline_n=pair.baseline_n,
-        before=score(pair.metric, pair.before[:, :n]) if n else unknown,
+        before=score(pair.metric, pair.before[:, :n]) if n else _NOTHING,
         now=pair.score_now,
         change=float(changed.mean()) if n else 0.0,
         lost=int(lost.sum()),
