@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -10,6 +11,7 @@ import shlex
 import sys
 import traceback
 import warnings
+from contextlib import AbstractContextManager
 from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -48,7 +50,7 @@ def main() -> None:
     try:
         app()
     except HahbenchError as error:
-        print("hahbench:", " ".join(str(error).split()), file=sys.stderr)
+        print("hahbench:", _one_line(error), file=sys.stderr)
         sys.exit(2)
     except Exception:
         traceback.print_exc()
@@ -56,7 +58,16 @@ def main() -> None:
 
 
 def _print_warning(message: Warning | str, *_: object) -> None:
-    print("hahbench: warning:", " ".join(str(message).split()), file=sys.stderr)
+    print("hahbench: warning:", _one_line(message), file=sys.stderr)
+
+
+def _one_line(said: Exception | str) -> str:
+    return " ".join(str(said).split())
+
+
+def _only_ours_on_stdout() -> AbstractContextManager[object]:
+    """While it lasts, what models print goes to standard error; standard output is for results."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 @app.command("models")
@@ -167,46 +178,47 @@ def run_suite(
     from hahbench.run import Part, check_cards, run
     from hahbench.store import Store
 
-    suites = resolve_suites(suite)
-    dataset_argument = dataset or suites[0][0].dataset
-    try:
-        parts = [
-            Part(
-                [card for name in model or asked.models for card in resolve_models(name, dataset_argument)],
-                [on_reference_engine(spec) for spec in attacks] if engine == "reference" else attacks,
-                asked.exhibits,
-            )
-            for asked, attacks in (suites[:1] if model else suites)
-            # Of a suite without models there may be nothing but what it includes.
-            if model or asked.models or not asked.include
-        ]
-    except UnknownNameError:
-        # What a model's name stands for depends on the data set, which may be the one that is unknown.
+    with _only_ours_on_stdout():
+        suites = resolve_suites(suite)
+        dataset_argument = dataset or suites[0][0].dataset
+        try:
+            parts = [
+                Part(
+                    [card for name in model or asked.models for card in resolve_models(name, dataset_argument)],
+                    [on_reference_engine(spec) for spec in attacks] if engine == "reference" else attacks,
+                    asked.exhibits,
+                )
+                for asked, attacks in (suites[:1] if model else suites)
+                # Of a suite without models there may be nothing but what it includes.
+                if model or asked.models or not asked.include
+            ]
+        except UnknownNameError:
+            # What a model's name stands for depends on the data set, which may be the one that is unknown.
+            find_dataset(dataset_argument)
+            raise
+        # All that can be wrong before the images are read, which may take a download.
         find_dataset(dataset_argument)
-        raise
-    # All that can be wrong before the images are read, which may take a download.
-    find_dataset(dataset_argument)
-    for part in parts:
-        check_cards(part.cards, dataset_argument)
-    torch_device = choose_device(device)
-    images = load_images(dataset_argument, "test", data)
-    labels = images.labels.numpy()
-    parts = [
-        dataclasses.replace(part, attacks=on_sources(part.attacks, images.name, labels, data, photographs))
-        for part in parts
-    ]
-    folder = Store(store)
-    with RunProgress() as progress:
-        cells = run(
-            parts,
-            images,
-            suites[0][0].n if n is None else n,
-            dataset_argument=dataset_argument,
-            from_path=data is not None,
-            store=folder,
-            device=torch_device,
-            observer=progress,
-        )
+        for part in parts:
+            check_cards(part.cards, dataset_argument)
+        torch_device = choose_device(device)
+        images = load_images(dataset_argument, "test", data)
+        labels = images.labels.numpy()
+        parts = [
+            dataclasses.replace(part, attacks=on_sources(part.attacks, images.name, labels, data, photographs))
+            for part in parts
+        ]
+        folder = Store(store)
+        with RunProgress() as progress:
+            cells = run(
+                parts,
+                images,
+                suites[0][0].n if n is None else n,
+                dataset_argument=dataset_argument,
+                from_path=data is not None,
+                store=folder,
+                device=torch_device,
+                observer=progress,
+            )
     if as_json:
         from hahbench.metrics import scores
         from hahbench.spec import networks
@@ -312,7 +324,8 @@ def make_baseline(
     from hahbench.reports.display import score_title
     from hahbench.store import Store
 
-    baseline = baseline_of(Store(store), model or (), attack or ())
+    with _only_ours_on_stdout():
+        baseline = baseline_of(Store(store), model or (), attack or ())
     write_baseline(baseline, out)
     print(f"{out}: {len(baseline.cells)} cells of {len(baseline.models)} models, n = {baseline.data.n}")
     cells = baseline.cells
@@ -364,64 +377,39 @@ def check_baseline(
     started = time.monotonic()
     from rich.console import Console
 
-    from hahbench.atomic import check_writable, replacing
     from hahbench.device import choose_device
     from hahbench.progress import RunProgress
     from hahbench.regress import render
-    from hahbench.regress.baseline import read_baseline
-    from hahbench.regress.budget import measure_within
-    from hahbench.regress.check import measure_whole, prepare_check
-    from hahbench.regress.compare import check_levels, compare
-    from hahbench.regress.expect import check_floors, floors_of, read_floors
-    from hahbench.regress.report import Report
-    from hahbench.store import Store
+    from hahbench.regress.pages import Pages
+    from hahbench.regress.report import make_report
 
-    check_levels(alpha, tolerance)
-    if budget is not None and not 0 < budget < float("inf"):
-        raise HahbenchError(f"budget = {budget}; allowed: a number of seconds above 0, such as 60")
-    found = read_baseline(baseline)
-    asked = read_floors(expect or Path("pyproject.toml")) if expect or Path("pyproject.toml").is_file() else []
-    checked = prepare_check(found, model or (), data, device=choose_device(device), first_seed=seed)
-    floors = floors_of(asked, found.cells, [card.name for card in checked.cards])
-    if others := sorted({floor.model for floor in asked if floor not in floors}):
-        print(f"floors of models that are not checked: {', '.join(others)}", file=sys.stderr)
-    for page in filter(None, (markdown, junit)):
-        try:
-            check_writable(page.parent)
-        except OSError as error:
-            raise HahbenchError(f"{page}: cannot be written: {error.strerror}") from error
-    # Other draws than those of a suite would be pooled with them in its scores.
-    kept = Store(store if seed is None else store / f"check-seed-{seed}")
-    if budget is None:
-        with RunProgress() as progress:
-            pairs = measure_whole(checked, checked.cells, kept, progress)
-    else:
-        pairs = measure_within(
-            checked,
-            kept,
-            # The rest is for starting up, and for looks that last longer than those before.
-            deadline=started + 0.9 * budget,
-            alpha=alpha,
-            tolerance=tolerance,
-            floors=floors,
-            say=lambda line: print(line, file=sys.stderr),
-        )
-    comparisons = compare(pairs, alpha=alpha, tolerance=tolerance)
-    report = Report(
-        baseline=str(baseline),
-        comparisons=comparisons,
-        floors=check_floors(floors, pairs),
-        alpha=alpha,
-        tolerance=tolerance,
-        seconds=time.monotonic() - started,
-    )
-    for path, text in ((markdown, render.markdown), (junit, render.junit)):
-        if path is not None:
-            try:
-                with replacing(path) as temporary:
-                    temporary.write_text(text(report), encoding="utf-8")
-            except OSError as error:
-                raise HahbenchError(f"{path}: cannot be written: {error.strerror}") from error
+    # On standard error where JSON has standard output.
+    annotations = sys.stderr if as_json else sys.stdout
+    pages = Pages(markdown, junit)
+    try:
+        with _only_ours_on_stdout():
+            report = make_report(
+                baseline,
+                model or (),
+                data,
+                store=store,
+                alpha=alpha,
+                tolerance=tolerance,
+                budget=budget,
+                first_seed=seed,
+                expect=expect,
+                device=choose_device(device),
+                started=started,
+                observe=RunProgress,
+                say=lambda line: print(line, file=sys.stderr),
+            )
+    except Exception as error:
+        why = _one_line(error) if isinstance(error, HahbenchError) else f"{type(error).__name__}: {_one_line(error)}"
+        pages.write_failure(str(baseline), why)
+        if github:
+            print(render.github_annotation_of_failure(why), file=annotations)
+        raise
+    pages.write(report)
     if as_json:
         shown = json.dumps(render.as_json(report), indent=2)
     else:
@@ -433,8 +421,7 @@ def check_baseline(
     try:
         print(shown)
         if github:
-            # On standard error where JSON has standard output.
-            print("\n".join(render.github_annotations(report)), file=sys.stderr if as_json else sys.stdout)
+            print("\n".join(render.github_annotations(report)), file=annotations)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever reads has seen enough, as 'head' has; 1, which Typer makes of that, would be a regression.

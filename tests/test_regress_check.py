@@ -174,6 +174,51 @@ def test_a_planted_regression_is_caught_and_reported_everywhere(run: Run, budget
     assert ElementTree.parse("j.xml").getroot().get("failures") == "4"
 
 
+def test_a_check_that_cannot_be_made_leaves_no_page_of_an_earlier_one(run: Run) -> None:
+    files = ["--markdown", "kept.md", "--junit", "kept.xml", "--github"]
+    assert run("check", "--baseline", "b.json", "--store", "store", *files)[0] == 0
+    assert ElementTree.parse("kept.xml").getroot().get("errors") == "0"
+    code, out, error = run("check", "--baseline", "b.json", "--store", "store", "--model", "no.toml", *files)
+    assert code == 2
+    why = error.removeprefix("hahbench: ").strip()
+    assert "no.toml" in why
+    assert out == f"::error title=hahbench check could not be made::{why}\n"
+    suite = ElementTree.parse("kept.xml").getroot()
+    assert [(case.get("name"), case.find("error").get("message")) for case in suite] == [("b.json", why)]  # type: ignore[union-attr]
+    assert why in Path("kept.md").read_text()
+
+
+TALKATIVE = """
+from hahbench.models.vgg import VGG, vgg16
+
+print("imported")
+
+class Talkative(VGG):
+    def forward(self, images):
+        print(images.shape)
+        return super().forward(images)
+
+def talkative(**params):
+    network = vgg16(**params)
+    network.__class__ = Talkative
+    return network
+"""
+
+
+def test_what_a_model_prints_is_not_among_results(run: Run) -> None:
+    Path("talk.py").write_text(TALKATIVE)
+    Path("talk.toml").write_text(OFF.replace("broken:constant", "talk:talkative"))
+    model = ["--model", "talk.toml"]
+    code, out, error = run("run", "suite.toml", *model, "--n", 2, "--store", "talk", "--json")
+    assert code == 0
+    assert {row["model"] for row in json.loads(out)} == {"shapes/Standard"}
+    assert "torch.Size" in error
+    assert run("baseline", "--store", "talk", "--out", "talk.json")[1] == "talk.json: 4 cells of 1 models, n = 2\n"
+    for budget in ([], ["--budget", 60]):
+        _, out, _ = run("check", "--baseline", "talk.json", *model, "--store", "talk-again", "--json", *budget)
+        assert len(json.loads(out)["cells"]) == 4
+
+
 def test_within_a_budget_the_whole_of_a_cell_gives_the_same_as_without(run: Run) -> None:
     code, out, said = run("check", "--baseline", "b.json", "--store", "unused", "--budget", 300, "--json")
     found = json.loads(out)

@@ -159,6 +159,17 @@ def test_junit_fails_what_is_worse_or_below_its_floor() -> None:
     assert [case.get("name") for case in suite if case.find("skipped") is not None] == ["APGD l_inf 2/255"]
 
 
+def test_a_check_that_could_not_be_made_is_an_error_and_says_why() -> None:
+    why = "model 'm|<b>' has other weights"
+    suite = ElementTree.fromstring(render.junit_of_failure("b.json", why))
+    assert [suite.get(count) for count in ("tests", "failures", "errors", "skipped")] == ["1", "0", "1", "0"]
+    assert [case.find("error").get("message") for case in suite] == [why]  # type: ignore[union-attr]
+    assert "Against b.json, no check could be made: model 'm&#124;&lt;b&gt;' has" in render.markdown_of_failure(
+        "b.json", why
+    )
+    assert render.github_annotation_of_failure(why) == f"::error title=hahbench check could not be made::{why}"
+
+
 def test_github_gets_an_error_for_each_regression_and_one_notice() -> None:
     lines = render.github_annotations(ALL)
     assert [line.partition(" ")[0] for line in lines] == ["::error", "::error", "::notice"]

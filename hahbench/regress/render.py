@@ -144,6 +144,12 @@ def markdown(report: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def markdown_of_failure(baseline: str, why: str) -> str:
+    """For the summary of a job whose check could not be made."""
+    said = f"Against {display.escape(baseline)}, no check could be made: {display.escape(why)}"
+    return f"# Robustness check\n\n{said}\n\nMade with hahbench {__version__}.\n"
+
+
 def junit(report: Report) -> str:
     """JUnit XML: a test case for each cell and floor."""
     failures = sum(comparison.verdict == "worse" or comparison.is_suspect for comparison in report.comparisons)
@@ -174,6 +180,18 @@ def junit(report: Report) -> str:
             ElementTree.SubElement(case, "failure", message=floor_sentence(floor))
         elif not floor.held:
             ElementTree.SubElement(case, "skipped", message="not decided within the budget")
+    return _xml(suite)
+
+
+def junit_of_failure(baseline: str, why: str) -> str:
+    """JUnit XML of a check that could not be made: one test case, in error."""
+    suite = ElementTree.Element("testsuite", name="hahbench check", tests="1", failures="0", errors="1", skipped="0")
+    case = ElementTree.SubElement(suite, "testcase", classname="hahbench check", name=baseline)
+    ElementTree.SubElement(case, "error", message=why)
+    return _xml(suite)
+
+
+def _xml(suite: ElementTree.Element) -> str:
     ElementTree.indent(suite)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
@@ -205,6 +223,11 @@ def github_annotations(report: Report) -> list[str]:
         if result.broken
     ]
     return [*lines, _annotation("notice", "hahbench check", "\n".join(summary(report)))]
+
+
+def github_annotation_of_failure(why: str) -> str:
+    """GitHub's workflow command for a check that could not be made."""
+    return _annotation("error", "hahbench check could not be made", why)
 
 
 def as_json(report: Report) -> dict[str, Any]:
