@@ -13,7 +13,7 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from hahbench.corruptions import BENCHMARK, OFFICIAL, PAPER, SEVERITIES
 from hahbench.spec import level_text, name_without_folder
-from hahbench.verdict import doubt_in, verdict_from
+from hahbench.verdict import doubt_in, verdict_from, worst
 
 CONFIDENCE = 0.95
 
@@ -96,8 +96,7 @@ def scores(
         facts = dict(zip(_MEASURED, measured, strict=True))
         facts |= {"dataset": part["dataset"].iloc[0], "draws": part["seed"].nunique()}
         facts["attack_version"] = part["attack_version"].iloc[0]
-        # Of several draws the one that raises doubts counts: "suspect" sorts after "ok" and "".
-        facts["verdict"] = part["verdict"].max()
+        facts["verdict"] = worst(part["verdict"].unique())
         norm, worst_case = part[["norm", "worst_case"]].iloc[0]
         if norm and worst_case:
             same = (searching[["data_digest", "model", "model_digest", "norm"]] == [*measured[:3], norm]).all(axis=1)

@@ -14,6 +14,12 @@ def verdict_from(doubts: Iterable[str]) -> str:
     return _PREFIX + found if found else OK
 
 
+def worst(verdicts: Iterable[str]) -> str:
+    """Of several the one that says most against a score."""
+    # "suspect: ..." sorts after "ok", and that after "".
+    return max(verdicts, default="")
+
+
 def doubt_in(verdict: str) -> str:
     """What a verdict says against a score; empty for ``ok``, and where there is none."""
     return verdict.removeprefix(_PREFIX) if verdict.startswith(_PREFIX) else ""

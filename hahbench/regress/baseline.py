@@ -28,6 +28,7 @@ from hahbench.registry import suggest
 from hahbench.regress.compare import Metric, Value, score
 from hahbench.spec import AttackSpec, digest
 from hahbench.store import Store
+from hahbench.verdict import worst
 
 SCHEMA = 1
 """Version of the file; raised with every change that an older hahbench cannot read."""
@@ -190,9 +191,8 @@ def baseline_of(store: Store, models: Sequence[str] = (), attacks: Sequence[str]
         spec = AttackSpec(of_cell["attack"], of_cell["kind"], of_cell["norm"] or None, levels, params, seeds[0])
         metric: Metric = "median_norm" if of_cell["worst_case"] and of_cell["norm"] and not levels else "accuracy"
         rows = np.array([outcomes_of(metric, of_cell["norm"], by_key[key]) for key in draws["key"]])
-        # Of several draws the one that raises doubts counts: "suspect" sorts after "ok" and "".
-        verdict, version = str(draws["verdict"].max()), of_cell["attack_version"]
-        found_cells.append(BaselineCell(of_cell["model"], spec, version, seeds, metric, rows, verdict))
+        version = of_cell["attack_version"]
+        found_cells.append(BaselineCell(of_cell["model"], spec, version, seeds, metric, rows, worst(draws["verdict"])))
     return Baseline(data, found_models, found_cells)
 
 

@@ -21,7 +21,7 @@ from hahbench.regress.sequential import FIRST_LOOK, attack_order
 from hahbench.reports.display import score_title
 from hahbench.run import Job, attack_and_judge, plan, verdict_on
 from hahbench.store import Store
-from hahbench.verdict import doubt_in
+from hahbench.verdict import doubt_in, worst
 
 _SMALLEST_LOOK = 8
 _TO_EXAMINE = 0.2
@@ -197,6 +197,6 @@ def _begin(checked: Checked, store: Store) -> Iterator[_Growing]:
             if all(job.cell in store for job in draws):
                 outcomes = [store.read([job.cell])[1].sort_values("index").iloc[order] for job in draws]
                 verdicts_before = [store.verdict(job.cell) for job in draws]
-            doubt = max(map(doubt_in, verdicts_before))
+            doubt = doubt_in(worst(verdicts_before))
             pairs = pairs_of(checked, cell, outcomes, doubt=doubt)
             yield _Growing(cell, draws, outcomes, pairs, is_examined=all(verdicts_before))

@@ -23,7 +23,7 @@ from hahbench.regress.sequential import attack_order
 from hahbench.run import Job, Observer, Part, check_cards, check_trained_on, code_version, run
 from hahbench.spec import AttackSpec, Exhibit, ModelCard, digest
 from hahbench.store import Store
-from hahbench.verdict import OK, doubt_in
+from hahbench.verdict import OK, doubt_in, worst
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -196,8 +196,8 @@ def measure_whole(checked: Checked, cells: Sequence[BaselineCell], store: Store,
     )
     found, found_outcomes = store.read(done)
     outcomes = {str(key): part for key, part in found_outcomes.sort_values("index").groupby("key")}
-    said = dict(zip(found["key"], found["verdict"], strict=True))
-    doubts = {_draw(cell.model, cell.attack, cell.level, cell.seed): doubt_in(said[cell.key]) for cell in done}
+    by_key = dict(zip(found["key"], found["verdict"], strict=True))
+    said = {_draw(cell.model, cell.attack, cell.level, cell.seed): by_key[cell.key] for cell in done}
     frames = {_draw(cell.model, cell.attack, cell.level, cell.seed): outcomes[cell.key] for cell in done}
     order = attack_order(checked.baseline.data.n)
     return [
@@ -205,7 +205,7 @@ def measure_whole(checked: Checked, cells: Sequence[BaselineCell], store: Store,
             checked,
             cell,
             [frames[_draw(cell.model, spec, cell.level, spec.seed)].iloc[order] for spec in checked.specs(cell)],
-            doubt=max(doubts[_draw(cell.model, spec, cell.level, spec.seed)] for spec in checked.specs(cell)),
+            doubt=doubt_in(worst(said[_draw(cell.model, spec, cell.level, spec.seed)] for spec in checked.specs(cell))),
         )
         for cell in cells
     ]
