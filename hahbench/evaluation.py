@@ -49,6 +49,7 @@ class Evaluation:
     outcomes: pd.DataFrame
 
 
+@measure.full_float32()
 def evaluate(
     model: nn.Module, images: Tensor, labels: Tensor, attack: str, level: float | str | None = None, *, seed: int = 0
 ) -> Evaluation:
@@ -75,20 +76,25 @@ def evaluate(
     built.check_level(level)
     if seed < 0:
         raise HahbenchError(f"seed = {seed}; allowed: 0 or more")
-    copied = copy.deepcopy(model).eval().requires_grad_(False)
     name = type(model).__name__
+    try:
+        copied = copy.deepcopy(model).eval().requires_grad_(False)
+    except Exception as error:
+        raise HahbenchError(
+            f"model {name!r} cannot be copied: {one_line(error)}; where its weights are made anew in each pass, use "
+            "torch.nn.utils.parametrizations in place of torch.nn.utils.weight_norm or spectral_norm"
+        ) from error
     classes = _classes(copied, samples, name)
     if isinstance(built, ParticularAboutData):
         built.check_data(images.shape[1], classes)
-    with measure.full_float32():
-        for sign in broken_conventions(copied, samples.images[:PROBED], samples.labels[:PROBED]):
-            warnings.warn(f"model {name!r} {sign}", stacklevel=2)
-        prepared = prepare(copied, samples.images[:64])
+    for sign in broken_conventions(copied, samples.images[:PROBED], samples.labels[:PROBED]):
+        warnings.warn(f"model {name!r} {sign}", stacklevel=3)
+    prepared = prepare(copied, samples.images[:64])
     spec = dataclasses.replace(spec, levels=() if level is None else (level,))
     cell = Cell(name, "", "", spec, code_version(built), level, seed)
     job = Job(cell, ModelCard(name, lambda: copied), copied, prepared, built)
     candidates, outcomes = attack_and_judge(
-        job, samples, {}, lambda *_: None, lambda message: warnings.warn(message, stacklevel=4)
+        job, samples, {}, lambda *_: None, lambda message: warnings.warn(message, stacklevel=5)
     )
     proposed = candidates.images.detach().to(samples.images).clamp(0, 1)
     if built.worst_case:

@@ -1,8 +1,11 @@
-"""Whether logits are the same at two times."""
+"""Which differences between logits count."""
 
 from __future__ import annotations
 
 from torch import Tensor
+
+ROUND_OFF = 2e-5
+"""Of the largest logit of an image: a lead that is no larger is none. It is twice what preparing a model may change."""
 
 SPREAD_MOVED = 0.01
 """Of the spread of an image's logits. Round-off moves them by some 1e-5 of it, but where it takes an activation across

@@ -134,9 +134,8 @@ def _norms(images: Tensor, clean: Tensor) -> dict[Norm, np.ndarray]:
     }
 
 
-@torch.no_grad()
 def _predict(model: nn.Module, images: Tensor) -> np.ndarray:
-    with torch.autocast(images.device.type, enabled=False), full_float32():
+    with full_float32(), torch.no_grad():
         logits = model(images)
     predicted: np.ndarray = logits.argmax(dim=1).masked_fill(logits.isnan().any(dim=1), -1).cpu().numpy()
     return predicted
@@ -144,7 +143,8 @@ def _predict(model: nn.Module, images: Tensor) -> np.ndarray:
 
 @contextlib.contextmanager
 def full_float32() -> Iterator[None]:
-    """Without TF32, with which cuDNN by default rounds what it convolves to 10 bits after the point.
+    """Without TF32, with which cuDNN by default rounds what it convolves to 10 bits after the point, and without the
+    autocast or inference mode of whoever calls, under which numbers are rounded and gradients missing.
 
     Attacks need it too: on the boundary, which is where they stop, TF32 and float32 disagree.
     """
@@ -166,7 +166,13 @@ def full_float32() -> Iterator[None]:
     try:
         for (_, turn), value in off:
             turn(value)
-        yield
+        with contextlib.ExitStack() as stack:
+            if torch.is_inference_mode_enabled():
+                # To leave it turns gradients on, which may be off for a reason where it was not entered.
+                stack.enter_context(torch.inference_mode(False))
+            for device in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
+                stack.enter_context(torch.autocast(device, enabled=False))
+            yield
     finally:
         for (_, turn), value in before:
             turn(value)

@@ -409,7 +409,7 @@ def _twins(
     for card, identity, model in models:
         network = model_record(card, identity, len(images.classes)).network
         if network:
-            with torch.no_grad(), measure.full_float32():
+            with measure.full_float32(), torch.no_grad():
                 known.append((card.name, identity, network, model.eval()(some)))
     twins: dict[str, list[tuple[str, str]]] = {card.name: [] for card, _, _ in models}
     for one, other in itertools.permutations(known, 2):

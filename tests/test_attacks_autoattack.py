@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 import numpy as np
@@ -171,12 +172,24 @@ def test_an_answer_that_is_not_a_number_is_an_error(member: Member) -> None:
     assert outcomes["adv_pred"].tolist() == [-1] * 4
 
 
-@pytest.mark.parametrize(("members", "fewest"), [(("apgd-t",), 4), (("apgd-dlr",), 3), ((), 4)])
-def test_too_few_classes_for_a_member_are_named(members: tuple[Member, ...], fewest: int) -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).requires_grad_(False)
+@pytest.mark.parametrize(
+    ("members", "classes", "fewest", "others"),
+    [
+        (("apgd-t",), 2, 4, '["apgd-ce"]'),
+        (("apgd-dlr",), 2, 3, '["apgd-ce"]'),
+        ((), 2, 4, '["apgd-ce", "fab-t", "square"]'),
+        ((), 3, 4, '["apgd-ce", "apgd-dlr", "fab-t", "square"]'),
+    ],
+)
+def test_too_few_classes_for_a_member_are_named_with_those_that_need_no_more(
+    members: tuple[Member, ...], classes: int, fewest: int, others: str
+) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, classes)).requires_grad_(False)
     samples = Samples(torch.arange(2), torch.rand(2, 3, 2, 2), torch.zeros(2, dtype=torch.int64))
-    with pytest.raises(HahbenchError, match=f"needs at least {fewest} classes, there are 2"):
+    with pytest.raises(HahbenchError, match=f"needs at least {fewest} classes, there are {classes};") as error:
         AutoAttack("linf", members)(model, samples, 0.1, 0, quiet)
+    assert str(error.value).endswith(f"members = {others}")
+    AutoAttack("linf", tuple(json.loads(others)))(model, samples, 0.1, 0, quiet)
 
 
 def test_fewer_classes_than_targets_are_all_tried() -> None:

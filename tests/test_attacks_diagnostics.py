@@ -95,6 +95,12 @@ def test_an_honest_model_gives_no_reason(norm: Literal["l2", "linf"], epsilon: f
     assert reasons(model, shapes(), outcomes, epsilon, norm=norm, others={"HaH": shipped("HaH")}) == []
 
 
+def test_pixels_that_a_model_leaves_out_are_no_reason() -> None:
+    model = Tampered(shipped("Standard"), lambda model, images: model(images[..., ::4, ::4].repeat(1, 1, 4, 4)))
+    samples = Samples(shapes().index, shapes().images, model(shapes().images).argmax(dim=1))
+    assert reasons(model, samples, attacked(model, samples, LARGE), LARGE) == []
+
+
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
 def test_a_linear_model_whose_robust_samples_are_known_gives_no_reason(norm: Literal["l1", "l2", "linf"]) -> None:
     oracle = linear_oracle(N)

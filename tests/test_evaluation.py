@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,18 @@ from hahbench.errors import HahbenchError
 from hahbench.evaluation import evaluate
 from hahbench.spec import Norm
 from tests.linear_oracle import LinearOracle, linear_oracle
+from tests.small_network import small_network
+
+
+def one_logit() -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 1))
+
+
+def weight_normed() -> torch.nn.Module:
+    with warnings.catch_warnings():
+        # Deprecated, and still what many models have.
+        warnings.simplefilter("ignore", FutureWarning)
+        return torch.nn.utils.weight_norm(torch.nn.Linear(3072, 10))
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +85,19 @@ def test_the_model_and_the_images_stay_as_they_are(oracle: LinearOracle) -> None
     assert torch.equal(images, oracle.samples.images)
 
 
+@pytest.mark.parametrize("around", [torch.inference_mode, torch.no_grad, lambda: torch.autocast("cpu", torch.bfloat16)])
+@pytest.mark.parametrize(("attack", "level"), [("pgd-linf", 0.01), ("fmn-l2", None)])
+def test_what_is_set_around_a_call_changes_nothing(
+    around: Callable[[], AbstractContextManager[Any]], attack: str, level: float | None
+) -> None:
+    network, samples = small_network(8)
+    plain = evaluate(network, samples.images, samples.labels, attack, level)
+    with around():
+        inside = evaluate(network, samples.images.clone(), samples.labels, attack, level)
+    assert torch.equal(inside.images, plain.images)
+    assert (inside.value, inside.verdict) == (plain.value, plain.verdict)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -85,6 +113,11 @@ def test_the_model_and_the_images_stay_as_they_are(oracle: LinearOracle) -> None
         ({"level": "8/0"}, "level: '8/0'; allowed: numbers or fractions"),
         ({"seed": -1}, "seed = -1; allowed: 0 or more"),
         ({"model": torch.nn.Conv2d(3, 10, 32)}, "returns shape"),
+        (
+            {"model": one_logit(), "labels": torch.zeros(2, dtype=torch.int64)},
+            "returns one logit; allowed: one for each",
+        ),
+        ({"model": weight_normed()}, "Linear.* cannot be copied: .*; .* use torch.nn.utils.parametrizations"),
         ({"model": torch.nn.Conv2d(1, 10, 32)}, r"float32 images \(1, 3, 32, 32\) on cpu make it raise RuntimeError"),
     ],
 )

@@ -183,6 +183,20 @@ def test_a_model_that_jumps_at_the_end_is_attacked_in_float32(monkeypatch: pytes
     assert prepare(Jumping().eval(), IMAGES).low_precision is None
 
 
+def test_a_model_whose_gradients_vanish_in_low_precision_is_attacked_in_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In bfloat16 the hyperbolic tangent of 5 is 1, and its derivative 0."""
+    monkeypatch.setattr("hahbench.models.prepare.has_fast_bfloat16", lambda device: True)
+    torch.manual_seed(0)
+    first, last = nn.Linear(3 * 32 * 32, 8), nn.Linear(8, 4)
+    model = nn.Sequential(nn.Flatten(), first, nn.Tanh(), last).eval()
+    assert prepare(model, IMAGES).low_precision is not None
+    with torch.no_grad():
+        first.bias.add_(5)
+    assert prepare(model, IMAGES).low_precision is None
+
+
 class Rounded(torch.autograd.Function):
     """Rounds, and passes gradients as if it did not: BPDA, Athalye et al. 2018."""
 

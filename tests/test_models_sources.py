@@ -381,6 +381,14 @@ def test_probabilities_are_noticed() -> None:
 
 
 @pytest.mark.parametrize(
+    "after", [lambda logits: logits + 1e5, lambda logits: torch.cat([logits, torch.full_like(logits, -1e9)], dim=1)]
+)
+def test_logits_too_large_for_their_differences_are_noticed(after: Callable[[Tensor], Tensor]) -> None:
+    (sign,) = signs_of(Wrapped(same, after))
+    assert re.match(r"has logits of up to 1e\+0[59] where the largest two differ by \d", sign)
+
+
+@pytest.mark.parametrize(
     "model",
     [
         Wrapped(same, same),

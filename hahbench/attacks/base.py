@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from torch import nn
@@ -67,7 +68,7 @@ def check_positive(**values: float) -> None:
             raise HahbenchError(f"{name} = {value} is not allowed; it must be positive and finite")
 
 
-def check_classes(members: Iterable[str], classes: int) -> None:
+def check_classes(members: Sequence[str], classes: int) -> None:
     """Check that AutoAttack's members can be run on a model.
 
     Raises:
@@ -75,9 +76,11 @@ def check_classes(members: Iterable[str], classes: int) -> None:
     """
     for member in members:
         if classes < (fewest := _FEWEST_CLASSES.get(member, 2)):
+            others = ["apgd-ce", *(["apgd-dlr"] if classes >= _FEWEST_CLASSES["apgd-dlr"] else [])]
+            others += [other for other in members if other not in _FEWEST_CLASSES and other not in others]
             raise HahbenchError(
-                f"AutoAttack's member {member!r} needs at least {fewest} classes, there are {classes}; "
-                'choose others in an attack file, such as members = ["apgd-ce"]'
+                f"AutoAttack's member {member!r} needs at least {fewest} classes, there are {classes}; choose others "
+                f"in an attack file: members = {json.dumps(others)}"
             )
 
 

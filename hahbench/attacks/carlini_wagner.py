@@ -52,7 +52,7 @@ class CarliniWagner:
     confidence: float = 0.0
     batch_size: int = 128
 
-    version: ClassVar[str] = f"2, engine {VERSION}"
+    version: ClassVar[str] = f"3, engine {VERSION}"
     worst_case: ClassVar[bool] = True
     per_sample: ClassVar[bool] = True
 
@@ -105,6 +105,7 @@ class CarliniWagnerLanes(Lanes):
         age: (L,), steps done with this constant.
         erred: (L,), whether this constant led to an error.
         loss_at_check: (L,).
+        fell: (L,), whether the loss has fallen from one check of this constant to the next.
         smallest: (L,), the norm of the best perturbation.
     """
 
@@ -118,6 +119,7 @@ class CarliniWagnerLanes(Lanes):
     age: Tensor
     erred: Tensor
     loss_at_check: Tensor
+    fell: Tensor
     smallest: Tensor
 
 
@@ -147,6 +149,7 @@ class CarliniWagnerStepper:
             age=torch.zeros_like(lanes.row),
             erred=torch.zeros_like(lanes.broken),
             loss_at_check=unknown.clone(),
+            fell=torch.zeros_like(lanes.broken),
             smallest=unknown.clone(),
         )
 
@@ -166,7 +169,7 @@ class CarliniWagnerStepper:
         lanes.broken |= erring
         # The derivative of (tanh(w) + 1) / 2 is 2 p (1 - p).
         self._adam(lanes, (gradient + 2 * delta) * 2 * point * (1 - point))
-        stalled = self._check(lanes, norm**2 + penalty)
+        stalled = self._check(lanes, norm**2 + penalty, gradient)
         self._end_search(lanes, stalled | (lanes.age == self.attack.steps))
 
     def _penalty(self, logits: Tensor, lanes: CarliniWagnerLanes) -> Tensor:
@@ -182,10 +185,15 @@ class CarliniWagnerStepper:
         square = lanes.square / per_image(1 - second**lanes.age)
         lanes.variable -= self.attack.learning_rate * mean / (square.sqrt() + _ADAM_TINY)
 
-    def _check(self, lanes: CarliniWagnerLanes, loss: Tensor) -> Tensor:
-        """Which lanes are due to be checked and stall, (L,)."""
+    def _check(self, lanes: CarliniWagnerLanes, loss: Tensor, gradient: Tensor) -> Tensor:
+        """Which lanes are due to be checked and stall, (L,); ``gradient`` is that of the penalty."""
         due = (lanes.age - 1) % self.steps_between_checks == 0
-        stalled = due & (loss > (1 - _SMALLEST_FALL) * lanes.loss_at_check)
+        falls = loss <= (1 - _SMALLEST_FALL) * lanes.loss_at_check
+        # Colour values of 0 and 1 lie where the hyperbolic tangent is flat: hundreds of steps may pass before the loss
+        # begins to fall.
+        is_blind = ~gradient.flatten(1).any(dim=1)
+        stalled = due & ~falls & (lanes.fell | lanes.erred | is_blind)
+        lanes.fell |= due & falls & lanes.loss_at_check.isfinite()
         lanes.loss_at_check = torch.where(due, loss, lanes.loss_at_check)
         return stalled
 
@@ -205,6 +213,7 @@ class CarliniWagnerStepper:
         lanes.square.masked_fill_(rows, 0)
         lanes.age.masked_fill_(ending, 0)
         lanes.erred &= ~ending
+        lanes.fell &= ~ending
         lanes.loss_at_check.masked_fill_(ending, math.inf)
 
 

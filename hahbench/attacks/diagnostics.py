@@ -191,7 +191,7 @@ def _flat_output(model: nn.Module, samples: Samples) -> Iterator[str]:
 
 
 def _useless_gradient(model: nn.Module, samples: Samples) -> Iterator[str]:
-    """Whether gradients are missing, not finite, or zero in nearly every colour value.
+    """Whether gradients are missing, not finite, or zero in nearly every colour value that the model reads.
 
     Behind steep steps, colour values that lie on an edge alone have a gradient; in honest models nearly all have one.
     Zero tells for the margin alone: the cross-entropy of a model that is merely sure of itself underflows, which other
@@ -214,10 +214,23 @@ def _useless_gradient(model: nn.Module, samples: Samples) -> Iterator[str]:
     if _telling(not_finite, count):
         yield f"the gradient of {not_finite} of {count} samples is NaN or infinite"
     zero = size[0] <= _VANISHING * size[0].amax(dim=1, keepdim=True)
+    zero = zero[:, ~_unread(model, samples.images, zero)]
     vanishing = int((zero.float().mean(dim=1) > _VANISHING_SHARE).sum())
     if _telling(vanishing, count):
         where = f"zero in over {_VANISHING_SHARE:.0%} of the colour values"
         yield f"the gradient of {vanishing} of {count} samples is {where}"
+
+
+def _unread(model: nn.Module, images: Tensor, zero: Tensor) -> Tensor:
+    """The colour values (C * H * W,) without gradients in any image that may take any value, as where a model begins by
+    leaving out pixels; ``zero`` says where an image's gradient is 0, (N, C * H * W)."""
+    never = zero.all(dim=0)
+    if never.all():
+        # Of a model that reads nothing the gradient is 0 indeed.
+        return ~never
+    others = torch.where(never.view(images.shape[1:]), 1 - images, images)
+    changes = moved(_logits(model, images), _logits(model, others).unsqueeze(0)).any()
+    return never & ~changes
 
 
 class _Probe:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hahbench.logits import ROUND_OFF
+
 Loss: TypeAlias = Callable[[Tensor], Tensor]
 
 _TINY = 1e-12
-# Of the largest logit: twice what preparing a model may change.
-_ROUND_OFF = 2e-5
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def errs_clearly(logits: Tensor, labels: Tensor, confidence: float = 0.0) -> Ten
     """
     lead = -margin(logits, labels)
     # An infinite logit leads by more than any round-off of its own.
-    return ~(lead <= (_ROUND_OFF * logits.abs().amax(dim=1)).clamp_min(confidence)) | (lead == torch.inf)
+    return ~(lead <= (ROUND_OFF * logits.abs().amax(dim=1)).clamp_min(confidence)) | (lead == torch.inf)
 
 
 def difference_of_logits_ratio(logits: Tensor, labels: Tensor) -> Tensor:

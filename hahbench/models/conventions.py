@@ -8,11 +8,14 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from hahbench.logits import ROUND_OFF
+
 PROBED = 32
 """Images that are enough to tell."""
 
 _UNLIKELY = 1e-3
-_ROUND_OFF = 1e-4
+_PROBABILITY_ROUND_OFF = 1e-4
+_LOST_OF_LEAD = 0.01
 
 
 @torch.no_grad()
@@ -33,10 +36,18 @@ def broken_conventions(model: nn.Module, images: Tensor, labels: Tensor) -> list
     """
     signs = []
     logits = model(images)
-    if (logits >= 0).all() and (logits.sum(dim=1) - 1).abs().max() < _ROUND_OFF:
+    if (logits >= 0).all() and (logits.sum(dim=1) - 1).abs().max() < _PROBABILITY_ROUND_OFF:
         signs.append(
             "returns probabilities, not logits: where it is sure its gradients vanish, and attacks look weaker than "
             "they are; leave the softmax out"
+        )
+    first, second = logits.topk(2, dim=1).values.unbind(dim=1)
+    lead, largest = float((first - second).median()), float(logits.abs().amax(dim=1).median())
+    if ROUND_OFF * largest > _LOST_OF_LEAD * lead > 0:
+        signs.append(
+            f"has logits of up to {largest:.2g} where the largest two differ by {lead:.2g}: of that attacks take "
+            f"{ROUND_OFF * largest:.2g} for round-off, and minimum norms come out too large; leave out what all "
+            "logits have in common, and mask classes by numbers nearer to the other logits"
         )
     right = logits.argmax(dim=1) == labels
     best = int(right.sum())

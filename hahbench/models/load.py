@@ -208,6 +208,8 @@ def check_classifier(model: nn.Module, images: Tensor, classes: int, name: str) 
         raise ModelError(f"model {name!r}: returns {type(logits).__name__}; allowed: a tensor of logits {wanted}")
     if logits.shape != wanted:
         raise ModelError(f"model {name!r}: returns shape {tuple(logits.shape)}; allowed: logits {wanted}")
+    if classes < 2:
+        raise ModelError(f"model {name!r}: returns one logit; allowed: one for each of two classes or more")
     if not logits.is_floating_point():
         raise ModelError(f"model {name!r}: returns logits of type {logits.dtype}; allowed: floating point")
     if not logits.isfinite().all():

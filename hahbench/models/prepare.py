@@ -11,6 +11,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental import optimization
+from torch.nn import functional
 
 from hahbench.device import has_fast_bfloat16
 from hahbench.logits import moved
@@ -24,6 +25,8 @@ _ASKED_ALONE = 8
 # Of the range of the logits; a VGG-16 stays below 0.011 on 64 images. A HaH network, whose thresholds jump, goes up to
 # 0.3, and stays below 0.005 where all of its blocks with thresholds are in float32.
 _LOW_PRECISION_TOLERANCE = 0.012
+_LOW_PRECISION_COSINE = 0.5
+_SHARE_OF_LOW_PRECISION = 0.9
 
 
 class PreparedModel(nn.Module):
@@ -101,16 +104,18 @@ def prepare(model: nn.Module, images: Tensor) -> PreparedModel:
     prepared.depends_on_batch = plain.depends_on_batch
     if has_fast_bfloat16(images.device):
         try:
-            prepared.low_precision = _in_low_precision(prepared, images, wanted)
+            prepared.low_precision = _in_low_precision(prepared, images, wanted, gradients)
         except Exception:
             # Nor bfloat16, which NumPy lacks.
             return prepared
     return prepared
 
 
-def _in_low_precision(prepared: PreparedModel, images: Tensor, wanted: Tensor) -> _LowPrecision | None:
-    """The model with as few of its first convolutions in float32 as the tolerance asks for; None where those are more
-    than half.
+def _in_low_precision(
+    prepared: PreparedModel, images: Tensor, wanted: Tensor, gradients: Tensor
+) -> _LowPrecision | None:
+    """The model with as few of its first convolutions in float32 as logits and gradients near those of float32 ask for;
+    None where those are more than half.
 
     It is taken that the error falls with their number; where it does not, more than needed may stay in float32.
     """
@@ -118,9 +123,10 @@ def _in_low_precision(prepared: PreparedModel, images: Tensor, wanted: Tensor) -
     @functools.cache
     def borne(exact: int) -> _LowPrecision | None:
         candidate = _LowPrecision(prepared, exact)
-        found, _ = _logits_and_gradients(candidate, images)
+        found, its_gradients = _logits_and_gradients(candidate, images)
         error = (found - wanted).abs().amax(dim=1) / (wanted.amax(dim=1) - wanted.amin(dim=1))
-        return candidate if float(error.max()) < _LOW_PRECISION_TOLERANCE else None
+        bears = float(error.max()) < _LOW_PRECISION_TOLERANCE and _alike(its_gradients, gradients)
+        return candidate if bears else None
 
     most = sum(isinstance(module, nn.Conv2d) for module in prepared.modules()) // 2
     if (whole := borne(0)) is not None:
@@ -183,6 +189,14 @@ def _same_gradients(found: Tensor, wanted: Tensor) -> bool:
     """Whether half of the gradients or more are the same; round-off may take an activation across a threshold."""
     apart, size = ((gradients.flatten(1).norm(dim=1)) for gradients in (found - wanted, wanted))
     return float((apart <= _GRADIENT_TOLERANCE * size).float().mean()) >= _SHARE_OF_GRADIENTS
+
+
+def _alike(found: Tensor, wanted: Tensor) -> bool:
+    """Whether nearly all of the gradients point about the same way; of a saturated unit bfloat16 may have none."""
+    found, wanted = found.flatten(1), wanted.flatten(1)
+    known = wanted.any(dim=1)
+    cosines = functional.cosine_similarity(found[known].double(), wanted[known].double())
+    return not known.any() or float((cosines > _LOW_PRECISION_COSINE).float().mean()) >= _SHARE_OF_LOW_PRECISION
 
 
 def _logits_and_gradients(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
