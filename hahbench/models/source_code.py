@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import sys
 import sysconfig
 import types
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,9 @@ def _files(search: Sequence[str], name: str) -> Iterator[Path]:
     if name.partition(".")[0] in sys.stdlib_module_names:
         return
     parts = name.split(".")
-    for length in range(1, len(parts) + 1):
-        spec = PathFinder.find_spec(".".join(parts[:length]), search)
+    for length, part in enumerate(parts, start=1):
+        # By its full name a folder without __init__.py is one of a package that would have to be imported first.
+        spec = PathFinder.find_spec(part, search) or _hooked(".".join(parts[:length]), search if length > 1 else None)
         if spec is None:
             return
         if spec.origin and spec.origin.endswith(".py"):
@@ -87,6 +89,17 @@ def _files(search: Sequence[str], name: str) -> Iterator[Path]:
         if not spec.submodule_search_locations:
             return
         search = list(spec.submodule_search_locations)
+
+
+def _hooked(name: str, search: Sequence[str] | None) -> ModuleSpec | None:
+    """What other finders have of a module, such as those of packages that are installed in editable mode."""
+    for finder in sys.meta_path:
+        if finder is not PathFinder:
+            # Somebody else's code, made for imports.
+            with contextlib.suppress(Exception):
+                if (spec := finder.find_spec(name, search)) is not None:
+                    return spec
+    return None
 
 
 def _is_users(path: Path) -> bool:
