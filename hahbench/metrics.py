@@ -12,7 +12,7 @@ from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
 from hahbench.corruptions import BENCHMARK, OFFICIAL, PAPER, SEVERITIES
-from hahbench.spec import level_text, name_without_folder
+from hahbench.spec import digest, level_text, name_without_folder
 from hahbench.verdict import doubt_in, verdict_from, worst
 
 CONFIDENCE = 0.95
@@ -109,11 +109,52 @@ def scores(
     return pd.DataFrame(rows, columns=list(SCORE_COLUMNS)).astype(SCORE_COLUMNS)
 
 
+def by_predictions(
+    networks: Mapping[tuple[str, str], str], cells: pd.DataFrame, outcomes: pd.DataFrame
+) -> dict[tuple[str, str], str]:
+    """The networks, told apart by the classes of clean images, too: weights do not tell of a change of the code.
+
+    Args:
+        networks: of models, by name and digest, see ``ModelRecord``.
+        cells: of one data set, as the store gives them.
+        outcomes: as the store gives them.
+
+    Returns:
+        Those of the models of ``cells`` that have one.
+    """
+    first = cells.drop_duplicates(["model", "model_digest"]).set_index("key")
+    found = {}
+    for key, part in outcomes[outcomes["key"].isin(first.index)].groupby("key"):
+        model = (str(first.at[key, "model"]), str(first.at[key, "model_digest"]))
+        if network := networks.get(model):
+            found[model] = digest(network, part.sort_values("index")["clean_pred"].tolist())
+    return found
+
+
 def newest_cells(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells that count: of those that differ in the attack's version or parameters alone, the newest."""
+    """The cells that count: of those that differ in the attack's version or parameters alone, the newest.
+
+    An attack that two models were given with other parameters, or in another norm, is not one attack: that of the
+    newest cell counts. Corruptions are told apart by their versions.
+    """
     ordered = cells.sort_values("created", kind="stable")
     last = ordered.drop_duplicates(_MEASURED, keep="last")[[*_MEASURED, *_CARRIED_OUT]]
-    return ordered.merge(last, on=[*_MEASURED, *_CARRIED_OUT])
+    counted = ordered.merge(last, on=[*_MEASURED, *_CARRIED_OUT])
+    return counted[~_made_otherwise(counted)].reset_index(drop=True)
+
+
+def made_otherwise(cells: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    """Attacks of which ``newest_cells`` leaves models out, each with the names of those; for cells of one data set."""
+    ordered = cells.sort_values("created", kind="stable").drop_duplicates(_MEASURED, keep="last")
+    left_out = ordered[_made_otherwise(ordered)]
+    return [(str(attack), sorted(map(str, part["model"].unique()))) for attack, part in left_out.groupby("attack")]
+
+
+def _made_otherwise(cells: pd.DataFrame) -> pd.Series:
+    """Which of the cells, the newest last, are of an attack that was made in another way in the last."""
+    way = cells["kind"] + "\n" + cells["norm"] + "\n" + cells["params"]
+    newest = way.groupby([cells["data_digest"], cells["attack"]]).transform("last")
+    return (way != newest) & ~cells["kind"].str.startswith("corruption")
 
 
 def _corruption_means(cells: pd.DataFrame, outcomes: pd.DataFrame) -> Iterator[dict[str, object]]:
@@ -148,14 +189,20 @@ class RightPerSample(NamedTuple):
 
     Attributes:
         attack: under which it is.
+        version: of the code that carried the attack out; tells regenerated corruptions from the published files.
         right: the number of draws, severities and corruptions under which each sample was classified correctly, int64,
             by its index; of an attack that searches for an error 1 where none of its draws found one.
         of: how many there were; 1 of such an attack.
     """
 
     attack: str
+    version: str
     right: pd.Series
     of: int
+
+    def is_comparable(self, other: RightPerSample) -> bool:
+        """Whether both are of the same attack, made in the same way as often."""
+        return (self.attack, self.version, self.of) == (other.attack, other.version, other.of)
 
 
 def right_per_sample(
@@ -178,7 +225,12 @@ def right_per_sample(
         cells = cells[cells["kind"].str.startswith("corruption")].sort_values("created", kind="stable")
         # Regenerated corruptions are not averaged with the published files.
         cells = cells[cells["attack_version"].isin(cells["attack_version"].tail(1))]
-        averages = {str(name): [str(name)] for name, part in cells.groupby("attack") if _at_all_severities(part)}
+        averages = {
+            str(name): [str(name)]
+            for name, part in cells.groupby("attack")
+            # Counts of unequal draws would weigh severities unequally.
+            if _at_all_severities(part) and part["level"].value_counts().nunique() == 1
+        }
         averages |= dict(_complete_sets(set(averages)))
         for name in (attack, attack + PROCEDURAL_FROST, attack + WITHOUT_FROST):
             if name in averages:
@@ -192,20 +244,27 @@ def right_per_sample(
 def _count(attack: str, outcomes: pd.DataFrame, cells: pd.DataFrame) -> RightPerSample:
     outcomes = outcomes[outcomes["key"].isin(cells["key"])]
     right = (outcomes["adv_pred"] == outcomes["label"]).groupby(outcomes["index"])
+    version = str(cells["attack_version"].iloc[-1])
     if cells["worst_case"].all():
-        return RightPerSample(attack, right.all().astype("int64"), 1)
-    return RightPerSample(attack, right.sum().astype("int64"), len(cells))
+        return RightPerSample(attack, version, right.all().astype("int64"), 1)
+    return RightPerSample(attack, version, right.sum().astype("int64"), len(cells))
 
 
 def _errors(cells: pd.DataFrame, wrong: Mapping[str, pd.Series]) -> pd.DataFrame:
     """A row per sample, a column per attack that was run at all severities: the mean error over them."""
     return pd.DataFrame(
         {
-            attack: pd.concat([wrong[key] for key in part["key"]], axis=1).mean(axis=1)
+            attack: pd.concat([_mean_error(draws["key"], wrong) for _, draws in part.groupby("level")], axis=1).mean(
+                axis=1
+            )
             for attack, part in cells.groupby("attack")
             if _at_all_severities(part)
         }
     )
+
+
+def _mean_error(keys: pd.Series, wrong: Mapping[str, pd.Series]) -> pd.Series:
+    return pd.concat([wrong[key] for key in keys], axis=1).mean(axis=1)
 
 
 def _at_all_severities(cells: pd.DataFrame) -> bool:

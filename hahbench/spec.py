@@ -40,7 +40,7 @@ def level_text(level: float) -> str:
     """A level as it is spoken of: 0.25 as ``0.25``, 2/255 as ``2/255``."""
     short = f"{level:.4g}"
     steps = round(level * 255)
-    if float(short) != level and math.isclose(level * 255, steps):
+    if float(short) != level and math.isclose(level * 255, steps, rel_tol=1e-12):
         return f"{steps}/255"
     return short
 

@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hahbench.metrics import SCORE_COLUMNS, accuracy, mean_norm, median_norm, right_per_sample, scores
+from hahbench.metrics import (
+    SCORE_COLUMNS,
+    accuracy,
+    by_predictions,
+    made_otherwise,
+    mean_norm,
+    median_norm,
+    right_per_sample,
+    scores,
+)
 from hahbench.outcome import OUTCOME_COLUMNS, outcome_frame
 
 CELL = {
@@ -87,6 +96,52 @@ def test_what_any_draw_of_an_attack_breaks_is_broken() -> None:
     counted = right_per_sample(asked, happened, "autoattack-l2", 0.5)
     assert counted is not None
     assert (counted.right.tolist(), counted.of) == ([0, 0, 1], 1)
+
+
+@pytest.mark.parametrize("older", [{"params": '{"steps": 10}'}, {"kind": "j"}, {"norm": "l1"}])
+def test_an_attack_that_was_made_otherwise_on_another_model_does_not_stand_beside_it(older: dict[str, Any]) -> None:
+    asked = cells(
+        {"key": "new", "created": "2024-01-02"},
+        {"key": "old", "model": "n", **older},
+        {"key": "clean", "model": "n", "attack": "clean"},
+        {"key": "elsewhere", "model": "n", "data_digest": "e", **older},
+    )
+    happened = [outcomes(key, [True] * 4) for key in asked["key"]]
+    found = scores(asked, pd.concat(happened))
+    assert set(zip(found["data_digest"], found["model"], found["attack"], strict=True)) == {
+        ("d", "m", "a"),
+        ("d", "n", "clean"),
+        ("e", "n", "a"),
+    }
+    assert made_otherwise(asked[asked["data_digest"] == "d"]) == [("a", ["n"])]
+
+
+def test_networks_are_told_apart_by_what_they_predict() -> None:
+    """The old code of one network was another than the new."""
+    asked = cells(*({"key": name, "model": name} for name in ("old", "new", "new-bpda", "unknown")))
+    happened = [outcomes(name, [True, False], clean=[True, name != "old"]) for name in asked["key"]]
+    same = {(name, "w"): "weights" for name in ("old", "new", "new-bpda")}
+    found = by_predictions(same, asked, pd.concat(happened))
+    assert set(found) == set(same)
+    assert found["new", "w"] == found["new-bpda", "w"] != found["old", "w"]
+
+
+def test_severities_count_alike_however_often_each_was_drawn() -> None:
+    """Wrong at severities 1 to 4, three times each, and right at 5."""
+    fog = {"attack": "corruption-fog", "kind": "corruption"}
+    asked = cells(
+        *(
+            {**fog, "key": f"{level} {seed}", "level": float(level), "seed": seed}
+            for level in range(1, 6)
+            for seed in range(1 if level == 5 else 3)
+        )
+    )
+    happened = pd.concat([outcomes(key, [key.startswith("5")] * 10) for key in asked["key"]])
+    found = scores(asked, happened)
+    assert only(found[found["level"].isna()])["value"] == pytest.approx(0.2)
+    # Counts cannot weigh them alike.
+    assert right_per_sample(asked, happened, "corruption-fog", None) is None
+    assert right_per_sample(asked[asked["seed"] == 0], happened, "corruption-fog", None) is not None
 
 
 @pytest.mark.parametrize("older", [{"attack_version": "0"}, {"params": '{"steps": 10}'}, {"kind": "j"}])

@@ -110,6 +110,12 @@ def test_of_two_attacks_on_one_network_what_withstands_both_is_tested() -> None:
     assert store.tested(HIGHER)["difference"].tolist() == [pytest.approx(10 / 60)]
 
 
+def test_corruptions_that_were_made_otherwise_are_not_compared() -> None:
+    store = Store().add("HaH", flags(60, 30), **NOISE, attack_version="files")
+    store.add("Standard", flags(60, 10), **NOISE, attack_version="regenerated")
+    assert store.tested(HIGHER)["n"].tolist() == [0]
+
+
 def test_draws_of_a_sample_count_together() -> None:
     """Three draws of six samples, in all of which HaH is right alone: six pairs, not eighteen."""
     store = Store()

@@ -236,6 +236,15 @@ def test_figures_show_a_network_once_with_all_attacks_on_it(tmp_path: Path) -> N
     assert of_hah.read_text().count("also attacked through other gradients (HaH)") == 2
 
 
+def test_marks_are_of_all_attacks_on_a_network_though_its_norms_are_of_one(tmp_path: Path) -> None:
+    results = Results().add("HaH").add("HaH-BPDA").add("HaH", 4, **LINF).add("HaH-BPDA", 3, **LINF)
+    for norm in ("l0", "l1", "l2", "linf"):
+        results.add("HaH", 4, l2=0.1, **{**FMN, "attack": f"fmn-{norm}"})
+    text = (with_figures(results, tmp_path) / "figures.md").read_text(encoding="utf-8")
+    assert "through other gradients (HaH), hollow marks are of what withstands both." in text
+    assert "the lower of the two norms" not in text
+
+
 def test_a_model_of_another_library_is_not_the_paper_s(tmp_path: Path) -> None:
     Results().add("robustbench:cifar10/Linf/Standard", 9).add("cifar10/Standard", 8).write(tmp_path)
     rows = table_of(tmp_path / "cifar10-jpeg-n10" / "table1.md")[1:]
@@ -493,6 +502,27 @@ def test_same_names_with_other_weights_are_told_apart(tmp_path: Path) -> None:
         ["HaH (01234567)", "90.0 [59.6, 98.2], paper 87.3 (+2.7)"],
         ["HaH (ffffffff)", "30.0 [10.8, 60.3], paper 87.3 (-57.3)"],
     ]
+
+
+def test_one_model_under_two_names_is_told_apart_by_them(tmp_path: Path) -> None:
+    Results().add("HaH", 9, display="Mine").add("HaH-2", 8, display="Mine").write(tmp_path)
+    rows = table_of(tmp_path / "cifar10-jpeg-n10" / "leaderboard.md")[1:]
+    assert [row[1] for row in rows] == ["Mine (01234567) HaH", "Mine (01234567) HaH-2"]
+
+
+def test_an_attack_under_one_name_that_was_made_in_two_ways_has_the_newest_alone(tmp_path: Path) -> None:
+    results = Results().add("A").add("B").add("A", 9, **LINF, params='{"steps": 1}')
+    results.add("B", 2, **LINF, params='{"steps": 100}', created="2024-01-02").add("A", 9, seed=7, **NOISE)
+    results.add("A", 8, **NOISE, kind="other", seed=3, created="2024-01-02")
+    with pytest.warns(match="attack 'apgd-linf' was made in other ways, .* on A than on the model it was last made on"):
+        results.write(tmp_path)
+    page = tmp_path / "cifar10-jpeg-n10" / "leaderboard.md"
+    assert [row[:4] for row in table_of(page)[1:3]] == [
+        ["1", "B", "100.0 [72.2, 100.0]", "20.0 [5.7, 51.0]"],
+        ["2", "A", "100.0 [72.2, 100.0]", "missing"],
+    ]
+    # Not the seed of what no longer counts.
+    assert "Seeds: 0; 3 of gaussian-noise." in page.read_text()
 
 
 def test_table3_shows_the_ablations_of_the_paper_alone(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def _withstood(models: Iterable[RightPerSample | None]) -> RightPerSample | None
     known = [model for model in models if model is not None]
     if not known:
         return None
-    alike = [model.right for model in known if (model.attack, model.of) == (known[0].attack, known[0].of)]
+    alike = [model.right for model in known if model.is_comparable(known[0])]
     return known[0]._replace(right=pd.concat(alike, axis=1).min(axis=1))
 
 
@@ -135,7 +135,7 @@ def _published(ordering: Ordering, published: Published) -> float:
 
 
 def _tested(ordering: Ordering, ours: RightPerSample | None, other: RightPerSample | None) -> dict[str, object]:
-    if ours is None or other is None or (ours.attack, ours.of) != (other.attack, other.of):
+    if ours is None or other is None or not ours.is_comparable(other):
         unknown = dict.fromkeys(("difference", "low", "high", "p_value"), math.nan)
         return {**unknown, "n": 0, "verdict": ""}
     gained = (ours.right - other.right).to_numpy()

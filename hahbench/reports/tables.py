@@ -104,7 +104,8 @@ def with_procedural_frost(table: Table) -> Table:
 def models_in(cells: pd.DataFrame) -> pd.DataFrame:
     """The models of the cells of one data set, by name.
 
-    Models of the same display name are told apart by the first eight digits of their digests.
+    Models of the same display name are told apart by the first eight digits of their digests, and where those are the
+    same by their names.
 
     Returns:
         ``model``, ``model_digest``, ``model_argument`` (of ``--model``), ``display`` and ``parameters``, their number.
@@ -113,7 +114,8 @@ def models_in(cells: pd.DataFrame) -> pd.DataFrame:
     models = newest.sort_values(["model", "created"], kind="stable", ignore_index=True)
     names = models["display"].where(models["display"] != "", models["model"])
     digests = " (" + models["model_digest"].str[:8] + ")"
-    models["display"] = names.where(~names.duplicated(keep=False), names + digests)
+    names = names.where(~names.duplicated(keep=False), names + digests)
+    models["display"] = names.where(~names.duplicated(keep=False), names + " " + models["model"])
     return models[["model", "model_digest", "model_argument", "display", "parameters"]].astype({"parameters": "Int64"})
 
 

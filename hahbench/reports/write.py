@@ -9,6 +9,7 @@ import json
 import math
 import re
 import shlex
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -98,15 +99,24 @@ def write_reports(
     scored = metrics.scores(cells, outcomes, networks(records))
     paper = read_published(catalog.data_folder("reports") / "published" / "hah-2022.toml")
     paths: list[Path] = []
-    for folder, part in _by_folder(cells):
-        newest = part.sort_values("created", kind="stable").iloc[-1]
+    for folder, every in _by_folder(cells):
+        part = metrics.newest_cells(every)
+        for attack, others in metrics.made_otherwise(every):
+            warnings.warn(
+                f"attack {attack!r} was made in other ways, with other parameters or in another norm, on "
+                f"{', '.join(others)} than on the model it was last made on, and is left out of them; run it again, or "
+                "give one of the two attacks another name",
+                stacklevel=2,
+            )
+        newest = part.iloc[-1]
         models, scores = models_in(part), scored[scored["data_digest"] == newest["data_digest"]]
         data_arguments = ["--dataset", newest["dataset_argument"], *(["--data", "PATH"] if newest["from_path"] else [])]
         run_arguments = ["--n", str(newest["n"]), "--store", str(store)]
         commands = _Commands(data_arguments, run_arguments, _like_the_others(records, part, paper))
         dataset = str(newest["dataset_argument"])
 
-        repeated = _repeated(models, records)
+        same = metrics.by_predictions(networks(records), part, outcomes)
+        repeated = _repeated(models, records, same)
         board = leaderboard(models, scores, repeated)
         facts = board.assign(digest=board["model_digest"].str[:8], samples=newest["n"])
         after = {"Parameters": "parameters", "Digest": "digest", "n": "samples"}
@@ -171,7 +181,7 @@ def write_reports(
                 out / folder / "corruptions", page + "\n", corrupted.drop(columns=["model_argument", "title"])
             )
         of_paper = dataset == paper.dataset
-        tested = orderings(paper, part, outcomes, networks(records)) if of_paper else pd.DataFrame()
+        tested = orderings(paper, part, outcomes, same) if of_paper else pd.DataFrame()
         if not tested.empty:
             title = "What the paper concludes"
             caption = _caption(newest, part, tested.assign(metric="difference"), paper, command)
@@ -209,16 +219,23 @@ def _by_folder(cells: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return sorted(zip(folders, parts, strict=True), key=lambda pair: pair[0])
 
 
-def _repeated(models: pd.DataFrame, records: Sequence[ModelRecord]) -> dict[str, str]:
-    """Of each model whose network stands there under its own gradients, too: the display name of that by its own."""
-    of_model = {(record.model, record.model_digest): record for record in records}
-    displays = zip(models["model"], models["model_digest"], models["display"], strict=True)
-    found = [(display, of_model[model, digest]) for model, digest, display in displays if (model, digest) in of_model]
-    plain = {record.network: display for display, record in found if record.network and not record.other_gradients}
+def _repeated(
+    models: pd.DataFrame, records: Sequence[ModelRecord], same: Mapping[tuple[str, str], str]
+) -> dict[str, str]:
+    """Of each model whose network stands there under its own gradients, too: the display name of that by its own.
+
+    ``same`` are the networks, by the models' names and digests.
+    """
+    displays = {
+        (model, digest): display
+        for model, digest, display in zip(models["model"], models["model_digest"], models["display"], strict=True)
+    }
+    of_others = {(record.model, record.model_digest): record.other_gradients for record in records}
+    plain = {same[model]: display for model, display in displays.items() if model in same and not of_others[model]}
     return {
-        display: plain[record.network]
-        for display, record in found
-        if record.other_gradients and record.network in plain
+        display: plain[same[model]]
+        for model, display in displays.items()
+        if model in same and of_others[model] and same[model] in plain
     }
 
 

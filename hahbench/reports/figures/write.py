@@ -204,19 +204,18 @@ def _write_minimum_norms(files: _Files, results: Results, models: pd.DataFrame) 
     shown = {name: look for name, look in complete.items() if name not in other}
     if not shown:
         return
-    cells = results.named(results.cells).replace({"display": other})
-    sizes = minimum_norms.smallest_norms(cells, results.outcomes)
+    cells = results.named(results.cells)
+    sizes = minimum_norms.smallest_norms(cells.replace({"display": other}), results.outcomes)
     sizes = sizes[sizes["display"].isin(shown)]
-    networks = "; ".join(other.values())
-    norms = f"Of networks also attacked through other gradients ({networks}), the lower of the two norms counts."
-    accuracies = f"{norms} The hollow marks are of what withstands both."
+    through_others = "Of networks also attacked through other gradients"
+    norms = f"{through_others} ({'; '.join(other.values())}), the lower of the two norms counts." if other else None
     text = (
         "The smallest perturbations that FMN found, of the samples that were classified correctly and then broken: "
         "their distribution, on logarithmic axes that leave out the tail of the smallest hundredth, and their mean "
         "with its 95 % interval."
     )
     figure = minimum_norms.draw(sizes, shown)
-    files.add("figure5-minimum-norms", title5, text, figure, [*shown, *other], norms if other else None)
+    files.add("figure5-minimum-norms", title5, text, figure, [*shown, *other], norms)
     text = (
         "The part of all samples that no perturbation of size epsilon or less broke, read off the smallest ones that "
         "FMN found, so that the true robust accuracy is at most this; the bands are Wilson's 95 % intervals at each "
@@ -224,9 +223,13 @@ def _write_minimum_norms(files: _Files, results: Results, models: pd.DataFrame) 
         "those were run, at their epsilon, with the same interval; where they lie below the curve, FMN overstates the "
         "robustness."
     )
-    marks = autoattack.autoattack_accuracies(cells, results.outcomes)
+    attacked = cells.loc[cells["attack"].isin(autoattack.ATTACKS), "display"]
+    marked = {name: plain for name, plain in results.repeated.items() if plain in shown and name in set(attacked)}
+    marks = autoattack.autoattack_accuracies(cells.replace({"display": marked}), results.outcomes)
+    of_marks = f"{through_others} ({'; '.join(marked.values())}), hollow marks are of what withstands both."
+    note = " ".join(filter(None, [norms, of_marks if marked else None])) or None
     figure = robustness_curve.draw(robustness_curve.robust_accuracies(sizes), marks, shown)
-    files.add("robust-accuracy", title, text, figure, [*shown, *other], accuracies if other else None)
+    files.add("robust-accuracy", title, text, figure, [*shown, *{**other, **marked}], note)
 
 
 def _write_blocks(files: _Files, results: Results) -> None:
