@@ -294,9 +294,18 @@ def _run_once(path: Path) -> tuple[types.ModuleType, list[str]]:
     except HahbenchError:
         raise
     except (Exception, SystemExit) as error:
-        raise CatalogError(f"{path}: running it raised {type(error).__name__}: {error}") from error
+        said = f"{path}: running it raised {type(error).__name__}: {error}"
+        if isinstance(error, ImportError) and "no known parent package" in str(error):
+            package = path.parent.name
+            said += (
+                f"; of a file in a package, give a card (.toml) beside the folder {package!r} instead, with loader = "
+                f"'{package}.{path.stem}:NAME'"
+            )
+        raise CatalogError(said) from error
     check_one_module_of_a_name()
-    return module, [name for name in registry if name not in before]
+    # What another file imported from this one, by its name, was registered before.
+    mine = {name for name in registry if getattr(registry[name].loader, "__module__", None) == module.__name__}
+    return module, [name for name in registry if name not in before or name in mine]
 
 
 _imported_from: list[str] = []
@@ -414,13 +423,20 @@ def read_suite(path: Path) -> Suite:
             raise CatalogError(f"{path}: key 'exhibits': {exhibit!r}; allowed: {', '.join(EXHIBITS)}")
     return Suite(
         path.stem,
-        tuple(given["models"]),
+        tuple(_beside(path, name) for name in given["models"]),
         tuple(given["attacks"]),
-        given["dataset"],
+        _beside(path, given["dataset"]),
         given["n"],
         tuple(given["exhibits"]),
         tuple(given["include"]),
     )
+
+
+def _beside(suite: Path, name: str) -> str:
+    """The path of what lies beside a suite; what does not, or is no file, as it stands there."""
+    file, is_python, attribute = name.partition(".py:")
+    path = suite.parent / f"{file}{is_python.removesuffix(':')}"
+    return f"{path}{':' if is_python else ''}{attribute}" if path.suffix and path.is_file() else name
 
 
 def resolve_suites(name: str) -> list[tuple[Suite, list[AttackSpec]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import warnings
 from pathlib import Path
@@ -16,7 +15,7 @@ from hahbench.attacks import build_attack
 from hahbench.attacks.base import ParticularAboutData
 from hahbench.errors import HahbenchError
 from hahbench.models.conventions import PROBED, broken_conventions
-from hahbench.models.load import check_classifier
+from hahbench.models.load import check_classifier, copy_of
 from hahbench.models.prepare import prepare
 from hahbench.outcome import Samples
 from hahbench.registry import one_line
@@ -51,7 +50,13 @@ class Evaluation:
 
 @measure.full_float32()
 def evaluate(
-    model: nn.Module, images: Tensor, labels: Tensor, attack: str, level: float | str | None = None, *, seed: int = 0
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attack: str | Path,
+    level: float | str | None = None,
+    *,
+    seed: int = 0,
 ) -> Evaluation:
     """Attack a model, and judge what came of it.
 
@@ -70,6 +75,7 @@ def evaluate(
             no logits.
     """
     samples = _samples(images, labels)
+    attack = str(attack)
     spec = catalog.read_attack(Path(attack)) if attack.endswith(".toml") else catalog.attacks()[attack]
     built = build_attack(spec)
     level = None if level is None else catalog.read_number(level, f"attack {attack!r}: level")
@@ -77,13 +83,7 @@ def evaluate(
     if seed < 0:
         raise HahbenchError(f"seed = {seed}; allowed: 0 or more")
     name = type(model).__name__
-    try:
-        copied = copy.deepcopy(model).eval().requires_grad_(False)
-    except Exception as error:
-        raise HahbenchError(
-            f"model {name!r} cannot be copied: {one_line(error)}; where its weights are made anew in each pass, use "
-            "torch.nn.utils.parametrizations in place of torch.nn.utils.weight_norm or spectral_norm"
-        ) from error
+    copied = copy_of(model).eval().requires_grad_(False)
     classes = _classes(copied, samples, name)
     if isinstance(built, ParticularAboutData):
         built.check_data(images.shape[1], classes)
@@ -110,6 +110,9 @@ def evaluate(
 
 
 def _samples(images: Tensor, labels: Tensor) -> Samples:
+    for what, given in (("images", images), ("labels", labels)):
+        if not isinstance(given, Tensor):
+            raise HahbenchError(f"{what}: {type(given).__name__}; allowed: a torch.Tensor")
     if images.ndim != 4 or not len(images) or not images.is_floating_point():
         raise HahbenchError(f"images: {tuple(images.shape)} {images.dtype}; allowed: (N, C, H, W), floating point")
     if not (images.min() >= 0 and images.max() <= 1):

@@ -6,8 +6,10 @@ import difflib
 import importlib
 import importlib.metadata
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from hahbench.errors import DuplicateNameError, HahbenchError, UnknownNameError
@@ -50,6 +52,23 @@ def import_attribute(path: str) -> Any:
     return found
 
 
+def _is_again(one: object, other: object) -> bool:
+    """Whether both are, or have as their loader, what one definition gives, as of a file that is run and imported."""
+    found = _definition(one)
+    return found is not None and found == _definition(other)
+
+
+def _definition(thing: object) -> tuple[str, str] | None:
+    """The file and the name in it of a function or class; None of anything else."""
+    loader = getattr(thing, "loader", thing)
+    name, module = getattr(loader, "__qualname__", None), getattr(loader, "__module__", None)
+    if name is None or module is None or name.endswith("<lambda>"):
+        return None
+    # Of a notebook there is no file.
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return (str(Path(file).resolve()) if file else module, name)
+
+
 class Registry(Generic[T]):
     """A mapping from names to things, each name given once.
 
@@ -73,12 +92,12 @@ class Registry(Generic[T]):
         self._contested: dict[str, str] = {}
 
     def register(self, name: str, thing: T | str) -> None:
-        """Give ``thing`` a name.
+        """Give ``thing`` a name; what is defined again, by the same file or a cell of a notebook, takes its own place.
 
         Raises:
             DuplicateNameError: the name is taken.
         """
-        if name in self._entries:
+        if name in self._entries and not _is_again(self._entries[name], thing):
             raise DuplicateNameError(f"{self.noun} {name!r} is registered already; choose another name")
         self._entries[name] = thing
 

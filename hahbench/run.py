@@ -36,6 +36,7 @@ from hahbench.store import Store
 from hahbench.verdict import doubt_in, verdict_from
 
 _FEWEST_TO_EXAMINE = 2
+_SORTED_OF_A_CLASS = 4
 _KEPT_AT_ONCE = 512  # samples
 _SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -128,6 +129,7 @@ def run(
         check_cards(part.cards, dataset_argument)
         check_trained_on(part.cards, images, dataset_argument)
     samples = images.first(n)
+    _warn_of_sorted(samples.labels, images)
     store.check_writable()
     planned = [plan(part.cards, part.attacks, images, samples, device) for part in parts]
     every: dict[str, Job] = {}
@@ -307,6 +309,17 @@ def _claimed(missing: Sequence[Job], store: Store) -> Iterator[Job]:
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _warn_of_sorted(labels: torch.Tensor, images: ImageSet) -> None:
+    """Warn where the first samples of a data set are of a few classes alone, because it is sorted by them."""
+    found, every = len(set(labels.tolist())), len(set(images.labels.tolist()))
+    if len(labels) >= _SORTED_OF_A_CLASS * found and found < every and (labels.diff() >= 0).all():
+        warnings.warn(
+            f"the first {len(labels)} samples of data set {images.name!r} are of {found} of its {len(images.classes)} "
+            "classes, for it seems to be sorted by them; shuffle it once for all",
+            stacklevel=3,
+        )
 
 
 def check_cards(cards: Sequence[ModelCard], dataset_argument: str) -> None:

@@ -111,6 +111,18 @@ def test_a_suite_may_name_attack_files_beside_it(tmp_path: Path) -> None:
     assert [attack.name for attack in attacks] == ["clean", "mine"]
 
 
+def test_a_suite_may_name_models_and_a_data_set_beside_it(tmp_path: Path) -> None:
+    for name in ("net.py", "card.toml", "scans.py", "Standard"):
+        (tmp_path / name).write_text("")
+    suite = tmp_path / "mine.toml"
+    models = '["Standard", "card.toml", "net.py", "net.py:Net", "no.py"]'
+    suite.write_text(f'dataset = "scans.py:scans"\nn = 1\nattacks = []\nmodels = {models}')
+    found = catalog.read_suite(suite)
+    assert found.dataset == f"{tmp_path / 'scans.py'}:scans"
+    names = ["card.toml", "net.py", "net.py:Net"]
+    assert found.models == ("Standard", *(f"{tmp_path}/{name}" for name in names), "no.py")
+
+
 def test_a_suite_may_name_another_level(tmp_path: Path) -> None:
     text = 'dataset = "shapes"\nn = 5\nmodels = []\nattacks = ["clean", "autoattack-linf:8/255", "{}"]'
     suite = write(tmp_path / "s.toml", text.format("autoattack-linf"))

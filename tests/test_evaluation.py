@@ -65,10 +65,7 @@ def test_of_noise_every_image_is_perturbed(oracle: LinearOracle, tmp_path: Path)
     file = tmp_path / "mine.toml"
     file.write_text('kind = "gaussian-noise"\nlevels = [0.1]')
     first, again, other = (
-        evaluate(
-            oracle.model, oracle.samples.images, oracle.samples.labels, str(tmp_path / "mine.toml"), 0.1, seed=seed
-        )
-        for seed in (0, 0, 1)
+        evaluate(oracle.model, oracle.samples.images, oracle.samples.labels, file, 0.1, seed=seed) for seed in (0, 0, 1)
     )
     assert (first.images != oracle.samples.images).flatten(1).any(1).all()
     assert torch.equal(first.images, again.images)
@@ -117,7 +114,9 @@ def test_what_is_set_around_a_call_changes_nothing(
             {"model": one_logit(), "labels": torch.zeros(2, dtype=torch.int64)},
             "returns one logit; allowed: one for each",
         ),
-        ({"model": weight_normed()}, "Linear.* cannot be copied: .*; .* use torch.nn.utils.parametrizations"),
+        ({"model": weight_normed()}, "'Linear' cannot be copied: .*; .* use torch.nn.utils.parametrizations"),
+        ({"images": np.zeros((2, 3, 32, 32))}, "images: ndarray; allowed: a torch.Tensor"),
+        ({"labels": [0, 1]}, "labels: list; allowed: a torch.Tensor"),
         ({"model": torch.nn.Conv2d(1, 10, 32)}, r"float32 images \(1, 3, 32, 32\) on cpu make it raise RuntimeError"),
     ],
 )

@@ -125,10 +125,26 @@ def other(change: Callable[[dict[str, Tensor]], object]) -> dict[str, Tensor]:
     return tensors
 
 
+TENSORS = dict(build_model(CARD).state_dict())
+
+
+@pytest.mark.parametrize("name", ["tiny.ckpt", "tiny.pth.tar"])
+@pytest.mark.parametrize("prefix", ["", "module.", "model."])
+def test_the_state_dict_of_a_checkpoint_is_found_and_a_prefix_left_out(tmp_path: Path, name: str, prefix: str) -> None:
+    tensors = {prefix + name: value + 1 for name, value in TENSORS.items()}
+    torch.save({"epoch": 3, "state_dict": tensors, "optimizer": {"state": {}}}, tmp_path / name)
+    found = load_model(with_weights(tmp_path / name)).state_dict()
+    torch.testing.assert_close(found, {name: value + 1 for name, value in TENSORS.items()})
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
         (other(lambda t: t.pop("classifier.bias")), "1 missing tensors, such as 'classifier.bias'"),
+        (
+            {f"module.{name}": value for name, value in other(lambda t: t.pop("classifier.bias")).items()},
+            f"{len(TENSORS)} missing tensors, such as {min(TENSORS)!r}",
+        ),
         (other(lambda t: t.update(extra=torch.zeros(1))), "1 unexpected tensors, such as 'extra'"),
         (
             other(lambda t: t.update({"classifier.bias": torch.zeros(7)})),
@@ -141,13 +157,13 @@ def other(change: Callable[[dict[str, Tensor]], object]) -> dict[str, Tensor]:
             "such as 'epoch'",
         ),
         (
-            {"epoch": 3, "loops": {}, "net": {"weight": torch.zeros(2)}},
-            "allowed is a state dict, names to tensors; the file holds a dictionary in which 3 of 3 values are none, "
-            "such as 'epoch'; save 'net' of it alone, which is one",
+            {"epoch": 3, "loops": {}, "net": {"weight": torch.zeros(2)}, "mean": {"weight": torch.zeros(2)}},
+            "allowed is a state dict, names to tensors; the file holds a dictionary in which 4 of 4 values are none, "
+            "such as 'epoch'; save one of 'net', 'mean' of it alone",
         ),
         ({"code": Unpickled()}, "damaged or truncated, or holds objects other than tensors"),
     ],
-    ids=["missing", "unexpected", "shape", "list", "numbers", "checkpoint", "objects"],
+    ids=["missing", "missing under a prefix", "unexpected", "shape", "list", "numbers", "checkpoint", "objects"],
 )
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path, content: Any, complaint: str) -> None:
     path = tmp_path / "tiny.pt"
@@ -211,7 +227,7 @@ def test_the_weights_loaded_are_those_hashed_though_the_file_changes_meanwhile(
 
 def test_a_missing_file_and_a_strange_suffix_are_refused(tmp_path: Path) -> None:
     assert error_of(lambda: load_model(with_weights(tmp_path / "no.pt"))).endswith("no.pt: no such file")
-    allowed = "suffix '.bin'; allowed: .safetensors, .pt, .pth"
+    allowed = "suffix '.bin'; allowed: .safetensors, .pt, .pth, .ckpt, .tar"
     assert error_of(lambda: load_model(with_weights(tmp_path / "no.bin"))).endswith(allowed)
     assert error_of(lambda: save_weights(nn.ReLU(), tmp_path / "no.pt")).endswith("allowed: .safetensors")
 

@@ -311,6 +311,27 @@ def test_a_registered_model_is_found_by_its_name_and_by_its_functions(python_fil
     assert by_name.loader is models()[name].loader
 
 
+@pytest.mark.parametrize("imported_first", [False, True])
+def test_a_file_that_registers_may_be_imported_too(imported_first: bool, python_file: Path) -> None:
+    name = f"of {python_file.parent.name}"
+    stem = f"net_{imported_first}"
+    path = python_file.rename(python_file.with_name(f"{stem}.py"))
+    user = python_file.with_name(f"user_of_{stem}.py")
+    user.write_text(f"from {stem} import Network\n")
+    asked = [f"{path}:{name}", f"{user}:Network"]
+    cards = [card_of(argument) for argument in (reversed(asked) if imported_first else asked)]
+    assert {card.name for card in cards} == {name, "Network"}
+    assert [card.name for card in resolve_models(str(path), "cifar10")] == [name]
+
+
+def test_a_file_that_needs_its_package_says_how_to_name_it(tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "net.py").write_text("from .layers import act\n")
+    assert error_of(lambda: card_of(f"{tmp_path / 'package' / 'net.py'}:Net")).endswith(
+        "give a card (.toml) beside the folder 'package' instead, with loader = 'package.net:NAME'"
+    )
+
+
 @pytest.mark.parametrize("attribute", ["number", "nothing"])
 def test_what_is_no_model_is_refused(attribute: str, python_file: Path) -> None:
     message = error_of(lambda: card_of(f"{python_file}:{attribute}"))

@@ -39,6 +39,21 @@ def test_a_taken_name_is_refused(numbers: Registry[object]) -> None:
     assert numbers["one"] == 1
 
 
+def test_what_one_file_defines_again_takes_its_own_place(numbers: Registry[object]) -> None:
+    def define() -> object:
+        def three() -> int:
+            return 3
+
+        return three
+
+    first, again = define(), define()
+    numbers.register("three", first)
+    numbers.register("three", again)
+    assert numbers["three"] is again
+    with pytest.raises(DuplicateNameError):
+        numbers.register("three", lambda: 3)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,19 @@ def test_runs_that_share_a_store_share_the_work(tmp_path: Path) -> None:
     assert (first.done, second.done) == (["clean 0"], ["noise 0", "noise 1"])
     assert len(cell_files(tmp_path)) == 3
     assert not list(tmp_path.glob("*.lock"))
+
+
+def test_samples_of_a_data_set_that_is_sorted_by_class_are_warned_of(tmp_path: Path) -> None:
+    drawn = load_images("shapes", "test", None)
+    order = drawn.labels.argsort(stable=True)
+    images = ImageSet("tidy", "test", "drawn", drawn.classes, drawn.images[order], drawn.labels[order])
+    part = Part([ModelCard("untrained", "hahbench.models.vgg:vgg16", {"width": 0.02})], [AttackSpec("clean", "clean")])
+    options: dict[str, Any] = {"dataset_argument": "shapes", "from_path": False, "device": torch.device("cpu")}
+    with pytest.warns(match=f"the first 8 samples of data set 'tidy' are of 1 of its {len(drawn.classes)} classes"):
+        run([part], images, 8, store=Store(tmp_path), observer=Silent(), **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run([part], drawn, 8, store=Store(tmp_path), observer=Silent(), **options)
 
 
 def test_a_cell_of_two_parts_is_run_once_and_told_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 import io
@@ -69,9 +70,11 @@ def build_model(card: ModelCard, classes: int | None = None) -> nn.Module:
 def load_model(card: ModelCard, classes: int | None = None) -> nn.Module:
     """The card's model with its weights, on the CPU, in evaluation mode.
 
-    Weights are read from a ``.safetensors`` file, or from the state dict in a ``.pt`` or ``.pth`` file, of which only
-    tensors are unpickled. They are cast to the types of the module's own tensors. Those that neither a file nor the
-    loader gives are drawn with seed 0, so that what was measured on them can be found again.
+    Weights are read from a ``.safetensors`` file, or from the state dict in a file of ``torch.save`` (``.pt``,
+    ``.pth``, ``.ckpt``, ``.tar``), of which only tensors are unpickled. It may be the one in a checkpoint, and all its
+    names may have one prefix, such as the ``module.`` of ``DataParallel``. Tensors are cast to the types of the
+    module's own. Those that neither a file nor the loader gives are drawn with seed 0, so that what was measured on
+    them can be found again.
 
     Args:
         card: of the model.
@@ -86,8 +89,9 @@ def load_model(card: ModelCard, classes: int | None = None) -> nn.Module:
         model = build_model(card, classes)
     if card.weights is not None and not _takes(_loader(card), "weights_file"):
         where = f"model {card.name!r}: weights {card.weights}"
-        tensors = _read_weights(card.weights, card.sha256, where)
-        _check_fit(tensors, model.state_dict(), where)
+        wanted = model.state_dict()
+        tensors = _without_prefix(_read_weights(card.weights, card.sha256, where), wanted)
+        _check_fit(tensors, wanted, where)
         model.load_state_dict(tensors)
     return model.eval()
 
@@ -181,6 +185,22 @@ def model_digest(card: ModelCard, model: nn.Module) -> str:
     return digest(tensors.hexdigest(), loader, dict(card.params), settings, code)
 
 
+def copy_of(model: nn.Module) -> nn.Module:
+    """A copy that shares nothing with the model.
+
+    Raises:
+        ModelError: it cannot be copied.
+    """
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        raise ModelError(
+            f"model {type(model).__name__!r} cannot be copied: {one_line(error)}; keep no activations, locks or the "
+            "like as attributes, and use torch.nn.utils.parametrizations in place of torch.nn.utils.weight_norm and "
+            "spectral_norm, which keep weights that they compute"
+        ) from error
+
+
 def check_classifier(model: nn.Module, images: Tensor, classes: int, name: str) -> None:
     """Check that the model maps images to finite logits.
 
@@ -238,12 +258,13 @@ def loader_name(card: ModelCard) -> str:
     return f"{module}:{getattr(card.loader, '__qualname__', type(card.loader).__qualname__)}"
 
 
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".tar")
 _LFS_POINTER = b"version https://git-lfs"
 
 
 def _read_weights(path: Path, sha256: str | None, where: str) -> dict[str, Tensor]:
-    if path.suffix not in (".safetensors", ".pt", ".pth"):
-        raise ModelError(f"{where}: suffix {path.suffix!r}; allowed: .safetensors, .pt, .pth")
+    if path.suffix not in _SUFFIXES:
+        raise ModelError(f"{where}: suffix {path.suffix!r}; allowed: {', '.join(_SUFFIXES)}")
     content = _read_checked(path, sha256, where)
     if not content:
         raise ModelError(f"{where}: the file is empty")
@@ -262,11 +283,14 @@ def _read_weights(path: Path, sha256: str | None, where: str) -> dict[str, Tenso
     if not _is_state_dict(tensors):
         found = type(tensors).__name__
         if isinstance(tensors, Mapping):
+            inner = [key for key, value in tensors.items() if _is_state_dict(value) and value]
+            if len(inner) == 1:
+                # Of a checkpoint, which holds the optimiser's state and the like beside it.
+                return dict(tensors[inner[0]])
             others = [repr(key) for key, value in tensors.items() if not isinstance(value, Tensor)]
             found = f"a dictionary in which {len(others)} of {len(tensors)} values are none, such as {others[0]}"
-            inner = [repr(key) for key, value in tensors.items() if _is_state_dict(value) and value]
             if inner:
-                found += f"; save {' or '.join(inner)} of it alone, which is one"
+                found += f"; save one of {', '.join(map(repr, inner))} of it alone"
         raise ModelError(f"{where}: allowed is a state dict, names to tensors; the file holds {found}")
     return dict(tensors)
 
@@ -287,6 +311,18 @@ def _read_checked(path: Path, sha256: str | None, where: str) -> bytes:
     if sha256 is not None and found != sha256.lower():
         raise ModelError(f"{where}: its SHA-256 is {found}; the card gives {sha256}")
     return content
+
+
+def _without_prefix(tensors: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors by the names that are wanted, where all are so but for a prefix, such as ``module.``."""
+    if tensors.keys() & wanted.keys() or not wanted:
+        return tensors
+    shortest = min(wanted, key=len)
+    prefixes = {name.removesuffix(shortest) for name in tensors if name.endswith(f".{shortest}")}
+    for prefix in prefixes:
+        if tensors.keys() == {prefix + name for name in wanted}:
+            return {name: tensors[prefix + name] for name in wanted}
+    return tensors
 
 
 def _check_fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str) -> None:

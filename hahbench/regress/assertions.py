@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import warnings
 from pathlib import Path
@@ -14,6 +13,7 @@ from hahbench.catalog import attacks, read_number, resolve_models
 from hahbench.data import load_images
 from hahbench.device import choose_device
 from hahbench.errors import HahbenchError
+from hahbench.models.load import copy_of
 from hahbench.regress.check import Quiet
 from hahbench.regress.expect import check_floor
 from hahbench.reports import display
@@ -130,8 +130,8 @@ class Robustness:
             HahbenchError: the model cannot be had.
         """
         if isinstance(model, nn.Module):
-            kept = copy.deepcopy(model)
-            card = ModelCard(type(model).__name__, lambda: copy.deepcopy(kept))
+            kept = copy_of(model)
+            card = ModelCard(type(model).__name__, lambda: copy_of(kept))
             return Subject(card, dataset, data, n, self.store)
         cards = resolve_models(model, dataset)
         if len(cards) != 1:
