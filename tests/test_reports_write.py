@@ -396,15 +396,19 @@ def test_other_attacks_and_epsilons_have_columns_and_ranks(tmp_path: Path) -> No
     far = {**AUTOATTACK, "level": 8 / 255}
     results = Results().add("a", 10).add("a", 2, **far).add("b", 10).add("b", 5, **far)
     results.add("b", 9, attack="mine", norm="l2", worst_case=True, level=0.1).add("c", 10).add("c", 10, **NOISE)
+    # Noise does not search for an error, whatever its name and however many have been through it.
+    for model in "abc":
+        results.add(model, 10, attack="grain", level=0.3)
     # What a library finds is there to compare with.
     results.add("a", 10, **{**LINF, "attack": "apgd-linf-reference", "level": 0.1})
     results.write(tmp_path)
     page = tmp_path / "cifar10-jpeg-n10" / "leaderboard.md"
     head, *rows = table_of(page)
     reference = "APGD l_inf 0.1 by the reference engine"
-    assert head[2:7] == ["Clean", "Gaussian noise sigma 0.1", reference, "AutoAttack l_inf 8/255", "mine 0.1"]
+    attacks = ["AutoAttack l_inf 8/255", "grain 0.3", "mine 0.1"]
+    assert head[2:8] == ["Clean", "Gaussian noise sigma 0.1", reference, *attacks]
     assert [row[1] for row in rows[:3]] == ["b", "a", "c"]
-    ranked = "- Ranked by AutoAttack l_inf 8/255, then mine 0.1, then Gaussian noise sigma 0.1.\n"
+    ranked = "- Ranked by AutoAttack l_inf 8/255, then mine 0.1, then Gaussian noise sigma 0.1, then grain 0.3.\n"
     assert ranked in page.read_text(encoding="utf-8")
 
 

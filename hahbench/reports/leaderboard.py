@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,20 +44,26 @@ _NOISE = Column("gaussian-noise", 0.1)
 _ATTACKS = tuple(column for column in COLUMNS if column.attack.startswith(("autoattack", "apgd", "pgd")))
 
 
-def ranked_by(scores: pd.DataFrame) -> list[Column]:
+def ranked_by(scores: pd.DataFrame, searching: Collection[str]) -> list[Column]:
     """The accuracies that models are ranked by, those that count most first, as far as any model has them.
 
     What more models have been through counts more; of the same number, AutoAttack and then its two APGD members, in
-    l_inf before other attacks. The attacks of other libraries count where there are no others, clean images where
-    nothing else was measured.
+    l_inf before other attacks. The attacks of other libraries count where there are no others; noise comes after all
+    that searches for an error, and clean images count where nothing else was measured.
+
+    Args:
+        scores: of one data set.
+        searching: the names of attacks that search for an error.
     """
     first = [Column("autoattack-linf", 2 / 255), Column("apgd-linf", 2 / 255)]
-    known = dict.fromkeys([*first, *_others(scores), *_ATTACKS])
+    others = _others(scores)
+    noise = [_NOISE, *(column for column in others if column.metric == "accuracy" and column.attack not in searching)]
+    known = [column for column in dict.fromkeys([*first, *others, *_ATTACKS]) if column not in noise]
     models = _measured(scores)
     attacks = [column for column in known if column.metric == "accuracy" and column in models]
     own = [column for column in attacks if not column.attack.endswith(REFERENCE)]
     by = sorted(own, key=lambda column: -models[column]) or attacks
-    return [column for column in (*by, _NOISE) if column in models] or [_CLEAN]
+    return [column for column in (*by, *noise) if column in models] or [_CLEAN]
 
 
 def _others(scores: pd.DataFrame) -> list[Column]:
@@ -76,7 +82,9 @@ def _measured(scores: pd.DataFrame) -> dict[Column, int]:
     }
 
 
-def leaderboard(models: pd.DataFrame, scores: pd.DataFrame, repeated: Mapping[str, str]) -> pd.DataFrame:
+def leaderboard(
+    models: pd.DataFrame, scores: pd.DataFrame, repeated: Mapping[str, str], searching: Collection[str]
+) -> pd.DataFrame:
     """Models by rank; those that lack an accuracy come last among those that are equal before it.
 
     Args:
@@ -84,12 +92,13 @@ def leaderboard(models: pd.DataFrame, scores: pd.DataFrame, repeated: Mapping[st
         scores: of one data set.
         repeated: of each model that differs from another in its gradients alone, the other's display name by its own.
             They share a rank, by the lower of their accuracies: an attack on either is one on both.
+        searching: as for ``ranked_by``.
 
     Returns:
         As ``grid``, with a column ``rank`` first, for the clean accuracy, those of ``COLUMNS`` that were measured, and
         what was measured besides.
     """
-    by = ranked_by(scores)
+    by = ranked_by(scores, searching)
     values = grid(models, by, scores)["value"].to_numpy(float)
     order, ranks = _ranked(values.reshape(len(models), -1), list(models["display"].replace(dict(repeated))))
     ranked = models.iloc[order]

@@ -117,14 +117,15 @@ def write_reports(
 
         same = metrics.by_predictions(networks(records), part, outcomes)
         repeated = _repeated(models, records, same)
-        board = leaderboard(models, scores, repeated)
+        searching = set(part.loc[part["worst_case"], "attack"])
+        board = leaderboard(models, scores, repeated, searching)
         facts = board.assign(digest=board["model_digest"].str[:8], samples=newest["n"])
         after = {"Parameters": "parameters", "Digest": "digest", "n": "samples"}
         markdown, latex = (
             as_text(facts, {"Rank": "rank", "Model": "display"}, after, literal) for literal in (escape, one_line)
         )
         caption = _caption(newest, part, board, None, command)
-        by = ", then ".join(escape(column.title) for column in ranked_by(scores))
+        by = ", then ".join(escape(column.title) for column in ranked_by(scores, searching))
         shared = f" {_SHARED_RANK}" if repeated else ""
         caption = "\n".join([f"- Ranked by {by}.{shared}", caption])
         page = _page("Leaderboard", markdown, caption, _verdicts(board), _missing(board, commands))
