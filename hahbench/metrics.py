@@ -132,29 +132,29 @@ def by_predictions(
 
 
 def newest_cells(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells that count: of those that differ in the attack's version or parameters alone, the newest.
-
-    An attack that two models were given with other parameters, or in another norm, is not one attack: that of the
-    newest cell counts. Corruptions are told apart by their versions.
-    """
+    """The cells that count: of those that differ in the attack's version or parameters alone, the newest."""
     ordered = cells.sort_values("created", kind="stable")
     last = ordered.drop_duplicates(_MEASURED, keep="last")[[*_MEASURED, *_CARRIED_OUT]]
-    counted = ordered.merge(last, on=[*_MEASURED, *_CARRIED_OUT])
-    return counted[~_made_otherwise(counted)].reset_index(drop=True)
+    return ordered.merge(last, on=[*_MEASURED, *_CARRIED_OUT])
 
 
-def made_otherwise(cells: pd.DataFrame) -> list[tuple[str, list[str]]]:
-    """Attacks of which ``newest_cells`` leaves models out, each with the names of those; for cells of one data set."""
-    ordered = cells.sort_values("created", kind="stable").drop_duplicates(_MEASURED, keep="last")
-    left_out = ordered[_made_otherwise(ordered)]
-    return [(str(attack), sorted(map(str, part["model"].unique()))) for attack, part in left_out.groupby("attack")]
+def comparable_cells(cells: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """The newest cells, without those of an attack that the newest model was given otherwise.
 
+    Under one name, what has other parameters or another norm is another attack. Corruptions are told apart by their
+    versions.
 
-def _made_otherwise(cells: pd.DataFrame) -> pd.Series:
-    """Which of the cells, the newest last, are of an attack that was made in another way in the last."""
-    way = cells["kind"] + "\n" + cells["norm"] + "\n" + cells["params"]
-    newest = way.groupby([cells["data_digest"], cells["attack"]]).transform("last")
-    return (way != newest) & ~cells["kind"].str.startswith("corruption")
+    Returns:
+        The cells, the newest last; and the names of the models left out, by attack.
+    """
+    newest = newest_cells(cells)
+    way = newest["kind"] + "\n" + newest["norm"] + "\n" + newest["params"]
+    last = way.groupby([newest["data_digest"], newest["attack"]]).transform("last")
+    is_other = (way != last) & ~newest["kind"].str.startswith("corruption")
+    left_out = {
+        str(attack): sorted(map(str, part["model"].unique())) for attack, part in newest[is_other].groupby("attack")
+    }
+    return newest[~is_other].reset_index(drop=True), left_out
 
 
 def _corruption_means(cells: pd.DataFrame, outcomes: pd.DataFrame) -> Iterator[dict[str, object]]:

@@ -15,7 +15,7 @@ from hahbench.metrics import (
     SCORE_COLUMNS,
     accuracy,
     by_predictions,
-    made_otherwise,
+    comparable_cells,
     mean_norm,
     median_norm,
     right_per_sample,
@@ -106,14 +106,9 @@ def test_an_attack_that_was_made_otherwise_on_another_model_does_not_stand_besid
         {"key": "clean", "model": "n", "attack": "clean"},
         {"key": "elsewhere", "model": "n", "data_digest": "e", **older},
     )
-    happened = [outcomes(key, [True] * 4) for key in asked["key"]]
-    found = scores(asked, pd.concat(happened))
-    assert set(zip(found["data_digest"], found["model"], found["attack"], strict=True)) == {
-        ("d", "m", "a"),
-        ("d", "n", "clean"),
-        ("e", "n", "a"),
-    }
-    assert made_otherwise(asked[asked["data_digest"] == "d"]) == [("a", ["n"])]
+    found, left_out = comparable_cells(asked)
+    assert set(found["key"]) == {"new", "clean", "elsewhere"}
+    assert left_out == {"a": ["n"]}
 
 
 def test_networks_are_told_apart_by_what_they_predict() -> None:

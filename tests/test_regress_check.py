@@ -31,7 +31,7 @@ ATTACKS = {
     "noise.toml": 'kind = "gaussian-noise"\nlevels = [0.05, 0.1]\ndraws = 2',
     "fmn.toml": 'kind = "fmn"\nnorm = "linf"\n[params]\nsteps = 10',
 }
-OFF = 'base = "shapes/Standard"\nname = "shapes/Standard"\nloader = "broken:constant"\n'
+OFF = 'base = "shapes/Standard"\nname = "shapes/Standard"\nloader = "off:constant"\n'
 ELSEWHERE = 'base = "shapes/Standard"\nname = "shapes/Standard"\ndataset = "cifar10"\n'
 BROKEN = """
 import torch
@@ -70,7 +70,7 @@ def four(split, path):
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store, its baseline ``b.json``, and ``off.toml``, the same weights in a model that is broken."""
     folder = tmp_path_factory.mktemp("project")
-    files = {"suite.toml": SUITE, "off.toml": OFF, "broken.py": BROKEN, "elsewhere.toml": ELSEWHERE, **ATTACKS}
+    files = {"suite.toml": SUITE, "off.toml": OFF, "off.py": BROKEN, "elsewhere.toml": ELSEWHERE, **ATTACKS}
     for name, text in files.items():
         (folder / name).write_text(text)
     assert run_command("run", folder / "suite.toml", "--store", folder / "store") == 0
@@ -207,7 +207,7 @@ def talkative(**params):
 
 def test_what_a_model_prints_is_not_among_results(run: Run) -> None:
     Path("talk.py").write_text(TALKATIVE)
-    Path("talk.toml").write_text(OFF.replace("broken:constant", "talk:talkative"))
+    Path("talk.toml").write_text(OFF.replace("off:constant", "talk:talkative"))
     model = ["--model", "talk.toml"]
     code, out, error = run("run", "suite.toml", *model, "--n", 2, "--store", "talk", "--json")
     assert code == 0
@@ -257,7 +257,7 @@ def held_up(**params):
 def test_within_a_budget_a_pass_that_was_held_up_takes_nothing_from_the_others(run: Run) -> None:
     """Were each of FMN's 21 passes to take as long as those under the strongest noise, 8 samples would take 10 s."""
     Path("held.py").write_text(HELD_UP)
-    Path("held.toml").write_text(OFF.replace("broken:constant", "held:held_up"))
+    Path("held.toml").write_text(OFF.replace("off:constant", "held:held_up"))
     code, out, error = run("check", "--baseline", "b.json", "--model", "held.toml", "--store", "unused", "--budget", 12)
     assert code == 0, out + error
 

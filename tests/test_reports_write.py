@@ -518,7 +518,9 @@ def test_an_attack_under_one_name_that_was_made_in_two_ways_has_the_newest_alone
     results = Results().add("A").add("B").add("A", 9, **LINF, params='{"steps": 1}')
     results.add("B", 2, **LINF, params='{"steps": 100}', created="2024-01-02").add("A", 9, seed=7, **NOISE)
     results.add("A", 8, **NOISE, kind="other", seed=3, created="2024-01-02")
-    with pytest.warns(match="attack 'apgd-linf' was made in other ways, .* on A than on the model it was last made on"):
+    with pytest.warns(
+        match="attack 'apgd-linf' was given other parameters, .* on A than on the model it was last made on"
+    ):
         results.write(tmp_path)
     page = tmp_path / "cifar10-jpeg-n10" / "leaderboard.md"
     assert [row[:4] for row in table_of(page)[1:3]] == [

@@ -96,18 +96,17 @@ def write_reports(
         CatalogError: the published numbers cannot be read.
         OSError: a file cannot be written; files are written whole or not at all.
     """
+    cells, left_out = metrics.comparable_cells(cells)
+    for attack, others in left_out.items():
+        warnings.warn(
+            f"attack {attack!r} was given other parameters, or another norm, on {', '.join(others)} than on the model "
+            "it was last made on, and is left out of them; run it again, or give one of the two attacks another name",
+            stacklevel=2,
+        )
     scored = metrics.scores(cells, outcomes, networks(records))
     paper = read_published(catalog.data_folder("reports") / "published" / "hah-2022.toml")
     paths: list[Path] = []
-    for folder, every in _by_folder(cells):
-        part = metrics.newest_cells(every)
-        for attack, others in metrics.made_otherwise(every):
-            warnings.warn(
-                f"attack {attack!r} was made in other ways, with other parameters or in another norm, on "
-                f"{', '.join(others)} than on the model it was last made on, and is left out of them; run it again, or "
-                "give one of the two attacks another name",
-                stacklevel=2,
-            )
+    for folder, part in _by_folder(cells):
         newest = part.iloc[-1]
         models, scores = models_in(part), scored[scored["data_digest"] == newest["data_digest"]]
         data_arguments = ["--dataset", newest["dataset_argument"], *(["--data", "PATH"] if newest["from_path"] else [])]
