@@ -76,7 +76,7 @@ def test_a_broken_data_set_does_not_hide_the_others(run: Run, monkeypatch: pytes
 
 def test_what_nobody_expected_is_no_regression(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python's own exit code 1 would be taken for one."""
-    monkeypatch.setattr("hahbench.regress.baseline.read_baseline", lambda path: 1 / 0)
+    monkeypatch.setattr("hahbench.regress.report.read_baseline", lambda path: 1 / 0)
     code, out, error = run("check", "--baseline", "b.json")
     assert (code, out) == (2, "")
     assert error.splitlines()[-1] == "ZeroDivisionError: division by zero"
