@@ -379,6 +379,7 @@ def check_baseline(
 
     from hahbench.device import choose_device
     from hahbench.progress import RunProgress
+    from hahbench.registry import one_line
     from hahbench.regress import render
     from hahbench.regress.pages import Pages
     from hahbench.regress.report import make_report
@@ -404,7 +405,7 @@ def check_baseline(
                 say=lambda line: print(line, file=sys.stderr),
             )
     except Exception as error:
-        why = _one_line(error) if isinstance(error, HahbenchError) else f"{type(error).__name__}: {_one_line(error)}"
+        why = _one_line(error) if isinstance(error, HahbenchError) else one_line(error)
         pages.write_failure(str(baseline), why)
         if github:
             print(render.github_annotation_of_failure(why), file=annotations)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
@@ -254,8 +254,8 @@ def _errors(cells: pd.DataFrame, wrong: Mapping[str, pd.Series]) -> pd.DataFrame
     """A row per sample, a column per attack that was run at all severities: the mean error over them."""
     return pd.DataFrame(
         {
-            attack: pd.concat([_mean_error(draws["key"], wrong) for _, draws in part.groupby("level")], axis=1).mean(
-                axis=1
+            attack: _mean_by_sample(
+                _mean_by_sample(wrong[key] for key in draws["key"]) for _, draws in part.groupby("level")
             )
             for attack, part in cells.groupby("attack")
             if _at_all_severities(part)
@@ -263,8 +263,8 @@ def _errors(cells: pd.DataFrame, wrong: Mapping[str, pd.Series]) -> pd.DataFrame
     )
 
 
-def _mean_error(keys: pd.Series, wrong: Mapping[str, pd.Series]) -> pd.Series:
-    return pd.concat([wrong[key] for key in keys], axis=1).mean(axis=1)
+def _mean_by_sample(series: Iterable[pd.Series]) -> pd.Series:
+    return pd.concat(series, axis=1).mean(axis=1)
 
 
 def _at_all_severities(cells: pd.DataFrame) -> bool:

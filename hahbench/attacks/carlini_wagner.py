@@ -188,6 +188,8 @@ class CarliniWagnerStepper:
     def _check(self, lanes: CarliniWagnerLanes, loss: Tensor, gradient: Tensor) -> Tensor:
         """Which lanes are due to be checked and stall, (L,); ``gradient`` is that of the penalty."""
         due = (lanes.age - 1) % self.steps_between_checks == 0
+        if not due.any():
+            return due
         falls = loss <= (1 - _SMALLEST_FALL) * lanes.loss_at_check
         # Colour values of 0 and 1 lie where the hyperbolic tangent is flat: hundreds of steps may pass before the loss
         # begins to fall.
