@@ -50,18 +50,24 @@ def main() -> None:
     try:
         app()
     except HahbenchError as error:
-        print("hahbench:", _one_line(error), file=sys.stderr)
+        _print_error(_flat(error))
         sys.exit(2)
     except Exception:
-        traceback.print_exc()
+        _print_error(traceback.format_exc())
         sys.exit(2)
+
+
+def _print_error(text: str) -> None:
+    # Where nobody reads on, the exit code has to say it.
+    with contextlib.suppress(OSError):
+        print("hahbench:", text, file=sys.stderr)
 
 
 def _print_warning(message: Warning | str, *_: object) -> None:
-    print("hahbench: warning:", _one_line(message), file=sys.stderr)
+    print("hahbench: warning:", _flat(message), file=sys.stderr)
 
 
-def _one_line(said: Exception | str) -> str:
+def _flat(said: Exception | str) -> str:
     return " ".join(str(said).split())
 
 
@@ -173,7 +179,6 @@ def run_suite(
     from hahbench.catalog import resolve_models, resolve_suites
     from hahbench.data import find_dataset, load_images
     from hahbench.device import choose_device
-    from hahbench.errors import UnknownNameError
     from hahbench.progress import RunProgress
     from hahbench.run import Part, check_cards, run
     from hahbench.store import Store
@@ -181,23 +186,19 @@ def run_suite(
     with _only_ours_on_stdout():
         suites = resolve_suites(suite)
         dataset_argument = dataset or suites[0][0].dataset
-        try:
-            parts = [
-                Part(
-                    [card for name in model or asked.models for card in resolve_models(name, dataset_argument)],
-                    [on_reference_engine(spec) for spec in attacks] if engine == "reference" else attacks,
-                    asked.exhibits,
-                )
-                for asked, attacks in (suites[:1] if model else suites)
-                # Of a suite without models there may be nothing but what it includes.
-                if model or asked.models or not asked.include
-            ]
-        except UnknownNameError:
-            # What a model's name stands for depends on the data set, which may be the one that is unknown.
-            find_dataset(dataset_argument)
-            raise
-        # All that can be wrong before the images are read, which may take a download.
+        # All that can be wrong before the images are read, which may take a download. What a model's name stands for
+        # depends on the data set.
         find_dataset(dataset_argument)
+        parts = [
+            Part(
+                [card for name in model or asked.models for card in resolve_models(name, dataset_argument)],
+                [on_reference_engine(spec) for spec in attacks] if engine == "reference" else attacks,
+                asked.exhibits,
+            )
+            for asked, attacks in (suites[:1] if model else suites)
+            # Of a suite without models there may be nothing but what it includes.
+            if model or asked.models or not asked.include
+        ]
         for part in parts:
             check_cards(part.cards, dataset_argument)
         torch_device = choose_device(device)
@@ -243,11 +244,12 @@ def report(
     cells, outcomes = finished.read()
     exhibits = {kind: finished.read_exhibits(kind) for kind in EXHIBITS}
     records = finished.read_records()
-    command = shlex.join(["hahbench", *sys.argv[1:]])
+    # A path may hold bytes that no text can.
+    command = shlex.join(["hahbench", *sys.argv[1:]]).encode(errors="backslashreplace").decode()
     try:
         paths = write_reports(cells, outcomes, out, store=store, command=command, exhibits=exhibits, records=records)
     except OSError as error:
-        raise HahbenchError(f"{out}: reports cannot be written here: {error.strerror}") from error
+        raise HahbenchError(f"{out}: reports cannot be written here: {error.strerror or error}") from error
     for path in [*paths, *write_plugin_reports(cells, outcomes, out)]:
         print(path)
 
@@ -379,7 +381,7 @@ def check_baseline(
 
     from hahbench.device import choose_device
     from hahbench.progress import RunProgress
-    from hahbench.registry import one_line
+    from hahbench.registry import FOREIGN_ERRORS, one_line
     from hahbench.regress import render
     from hahbench.regress.pages import Pages
     from hahbench.regress.report import make_report
@@ -404,11 +406,14 @@ def check_baseline(
                 observe=RunProgress,
                 say=lambda line: print(line, file=sys.stderr),
             )
-    except Exception as error:
-        why = _one_line(error) if isinstance(error, HahbenchError) else one_line(error)
+    except FOREIGN_ERRORS as error:
+        why = _flat(error) if isinstance(error, HahbenchError) else one_line(error)
         pages.write_failure(str(baseline), why)
         if github:
             print(render.github_annotation_of_failure(why), file=annotations)
+        if isinstance(error, SystemExit | EOFError | OSError):
+            # Of these Typer makes exit codes that have another meaning here.
+            raise HahbenchError(f"{baseline}: could not be checked: {why}") from error
         raise
     pages.write(report)
     if as_json:
@@ -489,6 +494,7 @@ def train_model(
     data: DataPath = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Instead of the recipe's.")] = None,
     width: Annotated[float | None, typer.Option("--width", help="Factor on the number of channels.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Instead of the recipe's.")] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for weights, card, log and checkpoint.")] = Path("trained"),
     device: Device = "auto",
 ) -> None:
@@ -504,6 +510,8 @@ def train_model(
     card = read_card(Path(model)) if model.endswith(".toml") else find_model(model)
     if width is not None:
         card = dataclasses.replace(card, params={**card.params, "width": width})
+    if seed is not None:
+        card = dataclasses.replace(card, train={**card.train, "seed": seed})
     check_trainable(card, out)
     torch_device = choose_device(device)
     with TrainingProgress() as progress:

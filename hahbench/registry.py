@@ -16,6 +16,9 @@ from hahbench.errors import DuplicateNameError, HahbenchError, UnknownNameError
 
 T = TypeVar("T")
 
+FOREIGN_ERRORS = (Exception, SystemExit)
+"""What code that is not hahbench's may raise, and ends no more than itself: an error, or sys.exit."""
+
 _ENTRY_POINT = re.compile(r"[\w.]+:[\w.]+")
 
 
@@ -45,7 +48,7 @@ def import_attribute(path: str) -> Any:
     missing = object()
     try:
         found = getattr(importlib.import_module(module), attribute, missing)
-    except (Exception, SystemExit) as error:
+    except FOREIGN_ERRORS as error:
         raise HahbenchError(f"{path!r} cannot be imported: {one_line(error)}") from error
     if found is missing:
         raise HahbenchError(f"{path!r}: module {module!r} has no attribute {attribute!r}")

@@ -77,7 +77,7 @@ def test_a_mistake_is_named(kind: str, norm: Norm | None, params: dict[str, Any]
         ("clean", None, (0.1,), "level = 0.1 is not allowed; this kind has no levels"),
         ("gaussian-noise", None, (), "level = None is not allowed; each of the levels must be a standard deviation"),
         ("gaussian-noise", None, (0.1, -0.1), "level = -0.1 is not allowed"),
-        ("fmn", "l2", (0.5,), "level = 0.5 is not allowed; this kind finds its own epsilon and has no levels"),
+        ("fmn", "l2", (0.5,), "level = 0.5 is not allowed; this kind has no levels"),
         ("autoattack", "linf", (), "level = None is not allowed; each of the levels must be an epsilon > 0"),
         ("autoattack", "linf", (0.1, 0.0), "level = 0.0 is not allowed"),
         ("autoattack", "linf", (8.0,), "level = 8 is not allowed; in l_inf .* did you mean '8/255'?"),

@@ -104,7 +104,7 @@ def test_results_do_not_depend_on_the_batch_size() -> None:
 
 def test_a_level_and_values_out_of_range_are_refused() -> None:
     CarliniWagner().check_level(None)
-    with pytest.raises(HahbenchError, match=r"level = 0.5 is not allowed; this kind finds its own epsilon"):
+    with pytest.raises(HahbenchError, match=r"level = 0.5 is not allowed; this kind has no levels"):
         CarliniWagner().check_level(0.5)
     for name, value, allowed in [
         ("steps", 0, "at least 1"),

@@ -195,7 +195,7 @@ def test_broken_samples_are_credited(oracle: LinearOracle) -> None:
 
 def test_a_level_is_refused() -> None:
     FastMinimumNorm("l2").check_level(None)
-    with pytest.raises(HahbenchError, match=r"level = 0.5 is not allowed; this kind finds its own epsilon"):
+    with pytest.raises(HahbenchError, match=r"level = 0.5 is not allowed; this kind has no levels"):
         FastMinimumNorm("l2").check_level(0.5)
 
 

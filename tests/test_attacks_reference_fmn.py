@@ -113,5 +113,5 @@ def test_progress_moves_within_a_batch_and_follows_the_batches() -> None:
 
 def test_a_level_is_refused() -> None:
     FoolboxFastMinimumNorm("l2").check_level(None)
-    with pytest.raises(HahbenchError, match=r"level = 0.5 is not allowed; this kind finds its own epsilon"):
+    with pytest.raises(HahbenchError, match=r"level = 0.5 is not allowed; this kind has no levels"):
         FoolboxFastMinimumNorm("l2").check_level(0.5)

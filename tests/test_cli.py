@@ -253,6 +253,8 @@ def test_published_files_beside_the_data_are_read_and_named(
         ("corruption-fog", "CIFAR-10-C, published files"),
         ("corruption-contrast", "CIFAR-10-C (regenerated), generator 1"),
     }
+    code, _, error = run("baseline", "--store", tmp_path / "store", "--out", tmp_path / "b.json")
+    assert code == 0, error
 
 
 def test_a_run_of_corruptions_makes_table2_and_says_where_the_images_came_from(run: Run, tmp_path: Path) -> None:

@@ -101,6 +101,11 @@ def test_images_of_any_size_channels_and_classes_are_a_data_set(shape: tuple[int
     assert mine.digest == hashlib.sha256(content).hexdigest()
 
 
+def test_a_source_that_is_no_text_is_refused(image_set: ImageSet) -> None:
+    with pytest.raises(DataError, match=r"^data set 'tiny' \(test\): source must be a string, not PosixPath$"):
+        replace(image_set, source=Path("/"))  # type: ignore[arg-type]
+
+
 def test_the_embedded_data_sets_are_registered() -> None:
     assert {"cifar10", "shapes"} <= set(DATASETS)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import functools
 import hashlib
 import importlib.util
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import safetensors.torch
 import torch
@@ -310,6 +314,28 @@ class Settings:
     def __init__(self, factor: float) -> None:
         self.factor = factor
 
+    def scale(self, images: Tensor) -> Tensor:
+        return images * self.factor
+
+
+class Slots:
+    __slots__ = ("factor",)
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+
+@dataclasses.dataclass
+class Table:
+    values: Tensor
+
+
+def long(last: float) -> Tensor:
+    """So long that a repr leaves its middle out, where it differs."""
+    values = torch.zeros(3000)
+    values[1500] = last
+    return values
+
 
 def scaling(factor: float) -> Callable[[Tensor], Tensor]:
     return lambda images: images * factor
@@ -333,6 +359,14 @@ class Holding(nn.Module):
         (lambda: scaling(0.5), lambda: scaling(0.6)),
         (lambda: lambda images: images + 1, lambda: lambda images: images + 2),
         (lambda: Settings(0.5), lambda: Settings(0.6)),
+        (lambda: Settings(0.5).scale, lambda: Settings(0.6).scale),
+        (lambda: Slots(0.5), lambda: Slots(0.6)),
+        (lambda: Table(long(0.5)), lambda: Table(long(0.6))),
+        (lambda: types.SimpleNamespace(values=long(0.5)), lambda: types.SimpleNamespace(values=long(0.6))),
+        (lambda: functools.partial(torch.mul, long(0.5)), lambda: functools.partial(torch.mul, long(0.6))),
+        (lambda: collections.deque([long(0.5)]), lambda: collections.deque([long(0.6)])),
+        (lambda: pd.DataFrame({"a": long(0.5).numpy()}), lambda: pd.DataFrame({"a": long(0.6).numpy()})),
+        (lambda: np.array([long(0.5), "a"], dtype=object), lambda: np.array([long(0.6), "a"], dtype=object)),
         (lambda: [nn.LeakyReLU(0.5)], lambda: [nn.LeakyReLU(0.6)]),
         (lambda: [Scaled(0.5)], lambda: [Scaled(0.6)]),
         (lambda: np.array([0.5]), lambda: np.array([0.6])),
@@ -348,6 +382,18 @@ def test_the_digest_follows_attributes(make: Callable[[], object], other: Callab
     assert model_digest(SEQUENTIAL, Holding(make())) == first
     torch.manual_seed(0)
     assert model_digest(SEQUENTIAL, Holding(other())) != first
+
+
+def test_the_digest_follows_hooks_and_the_tensors_of_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def digest(mean: float) -> str:
+        model = Holding(None)
+        model.register_forward_pre_hook(lambda _, images: (images[0] - mean,))
+        return model_digest(SEQUENTIAL, model)
+
+    assert digest(0.5) == digest(0.5) != digest(0.6)
+    plain = model_digest(SEQUENTIAL, Holding(None))
+    monkeypatch.setattr(Holding, "mean", torch.tensor(0.5), raising=False)
+    assert plain != model_digest(SEQUENTIAL, Holding(None))
 
 
 def test_the_digest_ends_where_attributes_hold_each_other() -> None:

@@ -188,6 +188,43 @@ def test_a_check_that_cannot_be_made_leaves_no_page_of_an_earlier_one(run: Run) 
     assert why in Path("kept.md").read_text()
 
 
+LEAVING = """
+import sys
+from hahbench.models.vgg import VGG, vgg16
+
+class Leaving(VGG):
+    def forward(self, images):
+        if len(images) > 1:
+            LEAVE
+        return super().forward(images)
+
+def leaving(**params):
+    network = vgg16(**params)
+    network.__class__ = Leaving
+    return network
+"""
+
+
+@pytest.mark.parametrize("leave", ["sys.exit(0)", "sys.exit(1)", "raise EOFError"])
+def test_a_model_that_ends_the_process_is_neither_fine_nor_a_regression(run: Run, leave: str) -> None:
+    name = f"leave_{len(leave)}"
+    Path(f"{name}.py").write_text(LEAVING.replace("LEAVE", leave))
+    Path(f"{name}.toml").write_text(OFF.replace("off:constant", f"{name}:leaving"))
+    model = ["--model", f"{name}.toml"]
+    code, _, error = run("check", "--baseline", "b.json", *model, "--store", name, "--junit", "l.xml")
+    assert code == 2
+    assert error.splitlines()[-1].startswith("hahbench: ")
+    assert ElementTree.parse("l.xml").getroot().get("errors") == "1"
+
+
+def test_a_log_that_nobody_reads_makes_no_regression(project: Path) -> None:
+    command = [sys.executable, "-m", "hahbench", "check", "--baseline", "b.json", "--store", "unread"]
+    with subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as checking:
+        assert checking.stderr is not None
+        checking.stderr.close()
+    assert checking.returncode in (0, 2)
+
+
 TALKATIVE = """
 from hahbench.models.vgg import VGG, vgg16
 

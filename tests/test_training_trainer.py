@@ -138,12 +138,19 @@ this.trained(Path(sys.argv[1]), on_batch=on_batch)
 
 def test_the_log_has_a_row_an_epoch(finished: Path) -> None:
     frame = log(finished)
-    assert list(frame) == ["epoch", "lr", "loss", "train_accuracy", "test_accuracy", "seconds"]
+    columns = ["epoch", "lr", "loss", "cross_entropy", "train_accuracy", "test_accuracy", "seconds"]
+    assert list(frame) == columns
     assert frame["epoch"].tolist() == [1, 2, 3, 4, 5]
     assert frame["lr"].tolist() == pytest.approx([1e-2, 1e-2, 1e-2, 1e-3, 1e-4])
     # Multiples of one image in 20, and of one in 12.
     assert (frame["train_accuracy"] * 20).round(9).mod(1).eq(0).all()
     assert (frame["test_accuracy"] * 12).round(9).mod(1).eq(0).all()
+
+
+def test_beyond_the_cross_entropy_the_log_has_the_hah_costs(tmp_path: Path, finished: Path) -> None:
+    assert (log(finished)["loss"] < log(finished)["cross_entropy"]).all()
+    trained(tmp_path, dataclasses.replace(CARD, train={**CARD.train, "alphas": [0.0, 0.0]}), epochs=1)
+    assert log(tmp_path)["loss"].tolist() == pytest.approx(log(tmp_path)["cross_entropy"].tolist())
 
 
 def test_the_fraction_done_the_loss_and_the_accuracy_are_reported_for_each_batch(tmp_path: Path) -> None:
@@ -210,7 +217,18 @@ def test_the_files_left_are_the_log_the_weights_and_a_card_that_needs_no_other(f
         "weights": "tiny-HaH.safetensors",
         "sha256": hashlib.sha256((finished / "tiny-HaH.safetensors").read_bytes()).hexdigest(),
         "params": {"width": 1 / 16, "hah_blocks": 2, "classes": 3},
-        "train": {"cost": "hah", "alphas": ALPHAS, "epochs": 5, "batch_size": 8, "lr": 0.01},
+        "train": {
+            "cost": "hah",
+            "alphas": ALPHAS,
+            "lambda": 0.1,
+            "active_fraction": 0.1,
+            "cost_reading": "paper",
+            "epochs": 5,
+            "batch_size": 8,
+            "lr": 0.01,
+            "milestones": [0.6, 0.8],
+            "seed": 2022,
+        },
     }
 
 
@@ -308,6 +326,57 @@ def test_the_checkpoint_of_another_training_is_refused(card: ModelCard, given: d
         trained(tmp_path, card, **given)
     assert str(tmp_path / "tiny-HaH.checkpoint.pt") in one_line(error)
     assert (tmp_path / "tiny-HaH.checkpoint.pt").read_bytes() == before
+
+
+def test_the_checkpoint_of_other_code_is_refused(tmp_path: Path) -> None:
+    """A mixture of two networks would have one log and one card."""
+    card = tmp_path / "edited.toml"
+    card.write_text('loader = "edited_network:make"\n[train]\ncost = "standard"\nepochs = 2\n')
+    script = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import test_training_trainer as this
+card = this.catalog.read_card(Path(sys.argv[1]) / "edited.toml")
+this.trained(Path(sys.argv[1]), this.dataclasses.replace(card, name="mine"), on_epoch=lambda row: os._exit(3))
+"""
+
+    def train_on(rate: float) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "edited_network.py").write_text(
+            "from torch import nn\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 3))\n"
+            f"RATE = {rate}\n"
+        )
+        here = Path(__file__).parent
+        command = [sys.executable, "-c", script, str(tmp_path), str(here)]
+        environment = {**os.environ, "PYTHONPATH": str(here.parent)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+    assert train_on(0.2).returncode == 3
+    assert "of another model, its code, recipe, data set or number of epochs" in train_on(0.9).stderr
+    assert train_on(0.2).returncode == 3
+
+
+def test_that_the_weights_of_a_card_are_not_used_is_said(finished: Path, tmp_path: Path) -> None:
+    card = catalog.read_card(finished / "tiny-HaH.toml")
+    with pytest.warns(UserWarning, match=r"starts from initial weights; tiny-HaH\.safetensors is not used"):
+        trained(tmp_path, dataclasses.replace(card, name="tiny/HaH"))
+    assert_same_result(tmp_path, finished)
+
+
+def test_the_card_of_a_trained_model_says_what_was_used_and_nothing_else(tmp_path: Path) -> None:
+    """A card that amends HaH's cost keeps HaH's keys, which do not count."""
+    train = {**CARD.train, "cost": "adversarial", "epsilon": "4/255", "steps": 2}
+    assert trained(tmp_path, dataclasses.replace(CARD, train=train), epochs=1).train == {
+        "cost": "adversarial",
+        "epsilon": "4/255",
+        "step_size": 2 / 255,
+        "steps": 2,
+        "epochs": 1,
+        "batch_size": 8,
+        "lr": 0.01,
+        "milestones": [0.6, 0.8],
+        "seed": 2022,
+    }
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a checkpoint"])

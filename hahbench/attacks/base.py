@@ -37,13 +37,13 @@ def check_epsilon(level: float | None, norm: Norm) -> float:
 
 
 def check_no_level(level: float | None) -> None:
-    """For attacks that find their own epsilon.
+    """For attacks without levels.
 
     Raises:
         HahbenchError: a level is given.
     """
     if level is not None:
-        raise HahbenchError(f"level = {level} is not allowed; this kind finds its own epsilon and has no levels")
+        raise HahbenchError(f"level = {level} is not allowed; this kind has no levels")
 
 
 def check_at_least_one(**values: int) -> None:

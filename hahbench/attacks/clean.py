@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from hahbench.attacks.base import Progress
-from hahbench.errors import HahbenchError
+from hahbench.attacks.base import Progress, check_no_level
 from hahbench.outcome import Candidates, Samples
 
 
@@ -31,8 +30,7 @@ class Clean:
         Raises:
             HahbenchError: a level is given.
         """
-        if level is not None:
-            raise HahbenchError(f"level = {level} is not allowed; this kind has no levels")
+        check_no_level(level)
 
     def __call__(
         self, model: nn.Module, samples: Samples, level: float | None, seed: int, progress: Progress

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -111,7 +112,9 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(file, functools.partial(hashlib.md5, usedforsecurity=False)).hexdigest()
 
 
-def _write(path: Path, array: NDArray[np.uint8]) -> Path:
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array)
-    return path
+def _write(path: Path, array: NDArray[np.uint8]) -> None:
+    # Straight to the file, numpy would make of a full disk an error without a reason.
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())

@@ -22,7 +22,7 @@ from pathlib import Path
 from hahbench.catalog import run_python_file
 from hahbench.data.base import DatasetLoader, ImageSet, Split
 from hahbench.errors import DataError, HahbenchError
-from hahbench.registry import Registry, one_line
+from hahbench.registry import FOREIGN_ERRORS, Registry, one_line
 
 __all__ = ["DATASETS", "DatasetLoader", "ImageSet", "Split", "find_dataset", "load_images", "register_dataset"]
 
@@ -73,7 +73,7 @@ def load_images(name: str, split: Split, path: Path | None) -> ImageSet:
         images = loader(split, path)
     except HahbenchError:
         raise
-    except Exception as error:
+    except FOREIGN_ERRORS as error:
         ungiven = "" if path else "; --data was not given"
         raise DataError(f"data set {name!r}: {one_line(error)}{ungiven}") from error
     if not isinstance(images, ImageSet):

@@ -31,7 +31,7 @@ class ImageSet:
         labels: (N,) int64 in [0, len(classes)) on the CPU, not to be modified in place.
 
     Raises:
-        DataError: the images or labels are not as said above.
+        DataError: something is not as said above.
     """
 
     name: str
@@ -43,6 +43,9 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         where = f"data set {self.name!r} ({self.split})"
+        for field in ("name", "source"):
+            if not isinstance(getattr(self, field), str):
+                raise DataError(f"{where}: {field} must be a string, not {type(getattr(self, field)).__name__}")
         if not _is(self.images, torch.uint8) or self.images.ndim != 4 or not self.images.numel():
             raise DataError(
                 f"{where}: images must be a uint8 tensor of shape (N, C, H, W) on the CPU, not {_kind(self.images)}"

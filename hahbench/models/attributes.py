@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import dataclasses
+import functools
 import hashlib
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
@@ -31,9 +35,10 @@ def tensor_bytes(tensor: Tensor) -> bytes:
 def attributes(model: nn.Module) -> list[list[object]]:
     """Each attribute of a model and of its modules, by its dotted name, in a form that is the same in every process.
 
-    Parameters, buffers, registered modules, and what a compiled or traced program keeps for itself are left out.
-    Functions count by their name and their compiled code, objects by their repr, or by their attributes where their
-    class defines no repr.
+    Parameters, buffers, registered modules, and what a compiled or traced program keeps for itself are left out. Hooks
+    of the forward pass count, and the tensors and arrays of the modules' classes. Functions count by their name and
+    their compiled code; objects by their attributes where their class has no repr of its own or is a dataclass, else by
+    their repr.
     """
     return _attributes(model, ())
 
@@ -43,9 +48,20 @@ def _attributes(model: nn.Module, inside: tuple[int, ...]) -> list[list[object]]
         [f"{path}.{name}", described(value, (*inside, id(model), id(module)))]
         for path, module in model.named_modules()
         if not _is_of_torch(module) or type(module).__module__.startswith("torch.nn.")
-        for name, value in sorted(vars(module).items())
-        if name not in _OF_EVERY_MODULE
+        for name, value in _own(module)
     ]
+
+
+def _own(module: nn.Module) -> Iterator[tuple[str, object]]:
+    yield from sorted((name, value) for name, value in vars(module).items() if name not in _OF_EVERY_MODULE)
+    for name in _HOOKS:
+        # The keys are numbers that count the hooks of the process.
+        if hooks := list(vars(module).get(name, {}).values()):
+            yield name, hooks
+    for cls in type(module).__mro__:
+        for name, value in sorted(vars(cls).items()):
+            if isinstance(value, Tensor | np.ndarray):
+                yield f"{cls.__qualname__}.{name}", value
 
 
 def _is_of_torch(value: object) -> bool:
@@ -71,21 +87,32 @@ def described(value: Any, inside: tuple[int, ...] = ()) -> object:
     if isinstance(value, bytes):
         return hashlib.sha256(value).hexdigest()
     if isinstance(value, np.ndarray):
+        if value.dtype.hasobject:
+            return [list(value.shape), described(value.ravel().tolist(), inside)]
         return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
     if isinstance(value, Mapping):
         return [[described(part, inside) for part in item] for item in value.items()]
-    if isinstance(value, list | tuple):
+    if hasattr(type(value), "to_numpy"):
+        # A table or a column of pandas, whose repr leaves out what is in the middle.
+        return [type(value).__name__, described(value.to_numpy(), inside)]
+    if isinstance(value, list | tuple | collections.deque):
         return [described(part, inside) for part in value]
     if isinstance(value, set | frozenset):
         return sorted(str(described(part, inside)) for part in value)
     if isinstance(value, types.MethodType):
-        return described(value.__func__, inside)
+        return [described(value.__func__, inside), described(value.__self__, inside)]
+    if isinstance(value, functools.partial):
+        return [described(part, inside) for part in (value.func, value.args, value.keywords)]
     if isinstance(value, types.FunctionType):
         around = [value.__defaults__, *_closure(value)]
         return [value.__qualname__, _compiled(value.__code__), described(around, inside)]
     kind: Any = type(value)
-    if kind.__repr__ is object.__repr__ and hasattr(value, "__dict__") and not _is_of_torch(value):
-        return [kind.__qualname__, described(vars(value), inside)]
+    is_plain = kind.__repr__ is object.__repr__ or dataclasses.is_dataclass(kind) or kind is types.SimpleNamespace
+    if is_plain and not isinstance(value, type) and not _is_of_torch(value):
+        # Some that are not written in Python do not tell.
+        with contextlib.suppress(TypeError):
+            attributes_and_slots = object.__getstate__(value)
+            return [kind.__qualname__, described(attributes_and_slots, inside)]
     return without_addresses(repr(value))
 
 

@@ -9,6 +9,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from hahbench.logits import ROUND_OFF
+from hahbench.registry import FOREIGN_ERRORS
 
 PROBED = 32
 """Images that are enough to tell."""
@@ -55,7 +56,7 @@ def broken_conventions(model: nn.Module, images: Tensor, labels: Tensor) -> list
     for name, scaled in _scalings(images):
         try:
             right_then = model(scaled).argmax(dim=1) == labels
-        except Exception:
+        except FOREIGN_ERRORS:
             # It checks what it is given, and wants no such images.
             continue
         gained, lost = int((right_then & ~right).sum()), int((right & ~right_then).sum())

@@ -23,7 +23,7 @@ from hahbench.errors import HahbenchError, ModelError
 from hahbench.models.attributes import attributes, tensor_bytes, without_addresses
 from hahbench.models.source_code import source_code
 from hahbench.models.vgg import VGG
-from hahbench.registry import import_attribute, one_line
+from hahbench.registry import FOREIGN_ERRORS, import_attribute, one_line
 from hahbench.spec import ModelCard, digest
 
 
@@ -60,7 +60,7 @@ def build_model(card: ModelCard, classes: int | None = None) -> nn.Module:
         check_one_module_of_a_name()
     except HahbenchError as error:
         raise ModelError(f"model {card.name!r}: {error}") from error
-    except (Exception, SystemExit) as error:
+    except FOREIGN_ERRORS as error:
         raise ModelError(f"{where} raised {one_line(error)}") from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"{where} returned {type(model).__name__}; allowed: a torch.nn.Module")
@@ -151,10 +151,8 @@ def model_digest(card: ModelCard, model: nn.Module) -> str:
     """Digest, 64 hexadecimal digits, of what decides the model's outputs: tensors, loader, params, settings and code.
 
     The tensors are all parameters and buffers, those outside the state dict too, and attributes; the settings are what
-    the model's repr shows, such as the slope of a leaky ReLU, and its other attributes. The code is that of the files
-    which define the loader and the classes of the model's modules, and of the user's files that those import; see
-    ``source_code``. The card's name,
-    display name and recipe do not count either. Another version of Python or torch may give another digest.
+    the model's repr shows, such as the slope of a leaky ReLU, and its other attributes. The code is ``model_code``. The
+    card's name, display name and recipe do not count. Another version of Python or torch may give another digest.
 
     Raises:
         HahbenchError: the loader cannot be imported.
@@ -174,15 +172,23 @@ def model_digest(card: ModelCard, model: nn.Module) -> str:
     if not isinstance(model, VGG):
         # The attributes of hahbench's own follow from the card's params and the code.
         settings = [settings, attributes(model)]
+    # Without the name of the loader's module, which for a user's file holds its path.
+    loader = loader_name(card).partition(":")[2]
+    return digest(tensors.hexdigest(), loader, dict(card.params), settings, model_code(card, model))
+
+
+def model_code(card: ModelCard, model: nn.Module) -> list[str]:
+    """The code of the files that define the loader and the classes of the model's modules; see ``source_code``.
+
+    Raises:
+        HahbenchError: the loader cannot be imported.
+    """
     # The loader goes first: of two files with the same module name, it alone still knows its own.
     definitions = [_loader(card), *(cls for module in model.modules() for cls in type(module).__mro__)]
     if isinstance(card.loader, str):
         # A module that is built already, which a loader may be, does not know where that was done.
         definitions.insert(0, sys.modules[card.loader.partition(":")[0]])
-    code = source_code(definitions)
-    # Without the name of the loader's module, which for a user's file holds its path.
-    loader = loader_name(card).partition(":")[2]
-    return digest(tensors.hexdigest(), loader, dict(card.params), settings, code)
+    return source_code(definitions)
 
 
 def copy_of(model: nn.Module) -> nn.Module:
@@ -218,7 +224,7 @@ def check_classifier(model: nn.Module, images: Tensor, classes: int, name: str) 
     try:
         with torch.no_grad():
             logits = model(given)
-    except Exception as error:
+    except FOREIGN_ERRORS as error:
         raise ModelError(f"model {name!r}: images {tuple(images.shape)} make it raise {one_line(error)}") from error
     if not torch.equal(given, images):
         # The next attack, or model, would be given what it left.

@@ -19,7 +19,7 @@ from torch import nn
 
 from hahbench import __version__
 from hahbench.atomic import replacing
-from hahbench.attacks import build_attack
+from hahbench.attacks import ATTACK_KINDS
 from hahbench.catalog import resolve_models
 from hahbench.errors import BaselineError
 from hahbench.models.attributes import described, tensor_bytes
@@ -93,7 +93,7 @@ class BaselineCell:
 
     def united(self, outcomes: NDArray[Any]) -> NDArray[Any]:
         """Of an attack that searches for an error (draws, N) correct to (1, N): what all draws left correct."""
-        if self.metric == "accuracy" and build_attack(self.attack).worst_case:
+        if self.metric == "accuracy" and ATTACK_KINDS[self.attack.kind].worst_case:
             outcomes = outcomes.min(axis=0, keepdims=True)
         return outcomes
 
@@ -296,7 +296,7 @@ def read_baseline(path: Path) -> Baseline:
         schema = found["schema"]
     except OSError as error:
         raise BaselineError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BaselineError(f"{path}: is no baseline, or truncated: {error}") from error
     except (KeyError, TypeError):
         raise BaselineError(f"{path}: is no baseline; 'hahbench baseline --store DIR --out FILE' makes one") from None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import tomli_w
 
@@ -13,13 +15,13 @@ from hahbench.registry import import_attribute
 from hahbench.spec import ModelCard
 
 
-def trained_card(card: ModelCard, dataset: str, epochs: int, weights: Path) -> ModelCard:
+def trained_card(card: ModelCard, dataset: str, recipe: Mapping[str, Any], weights: Path) -> ModelCard:
     """The card of what ``card`` becomes when it is trained; it needs no other card, and lacks the weights' SHA-256.
 
     Args:
         card: what is trained.
         dataset: the name of the data set, which takes the place of the folder in the card's name.
-        epochs: of the training.
+        recipe: its ``train`` table, which takes the place of the card's.
         weights: the file that the weights go to; the card goes beside it, as ``.toml``.
 
     Raises:
@@ -33,7 +35,7 @@ def trained_card(card: ModelCard, dataset: str, epochs: int, weights: Path) -> M
         weights=weights,
         sha256=None,
         dataset=dataset,
-        train={**card.train, "epochs": epochs},
+        train=recipe,
         display=card.display or name,
         argument=str(weights.with_suffix(".toml")),
     )

@@ -21,6 +21,7 @@ class EpochRow:
         epoch: counted from 1.
         lr: the learning rate of this epoch.
         loss: mean over the training images of what was minimised, while it was.
+        cross_entropy: of this, the part that the labels have; what is beyond it is the recipe's, such as HaH costs.
         train_accuracy: in [0, 1], on the images as trained on: augmented, and perturbed if the training is adversarial.
         test_accuracy: in [0, 1], after the epoch, in evaluation mode.
         seconds: wall time of the training batches and the test together.
@@ -29,6 +30,7 @@ class EpochRow:
     epoch: int
     lr: float
     loss: float
+    cross_entropy: float
     train_accuracy: float
     test_accuracy: float
     seconds: float
@@ -85,6 +87,6 @@ class Checkpoint:
             raise HahbenchError(f"checkpoint {path} cannot be read ({type(error).__name__}); {remedy}") from error
         if checkpoint.identity != identity:
             raise HahbenchError(
-                f"checkpoint {path} is of another model, recipe, data set or number of epochs; {remedy}"
+                f"checkpoint {path} is of another model, its code, recipe, data set or number of epochs; {remedy}"
             )
         return checkpoint

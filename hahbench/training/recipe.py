@@ -69,6 +69,15 @@ class Recipe:
         cost = cost_type(**{field: given[key] for key, field in cost_keys.items() if key in given})
         return cls(cost, **{key: given[key] for key in _RECIPE_KEYS if key in given})
 
+    def to_card(self, card: ModelCard) -> dict[str, Any]:
+        """The ``train`` mapping that says all of this recipe and nothing else, as ``card`` words it where it does."""
+        name = card.train["cost"]
+        used = {key: getattr(self.cost, field) for key, field in _COSTS[name][1].items()}
+        words = {key: card.train.get(key, value) for key, value in used.items()}
+        # Epochs may be others than the card's.
+        found = {"cost": name, **words, **{key: getattr(self, key) for key in _RECIPE_KEYS}}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
+
 
 def _not_allowed(card: ModelCard, key: str, value: object, allowed: str) -> CatalogError:
     return CatalogError(f"model {card.name!r}: train.{key} must be {allowed}, not {value!r}")

@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +15,14 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional
 
 from hahbench.atomic import replacing
 from hahbench.data.base import ImageSet
 from hahbench.errors import DataError, HahbenchError
-from hahbench.models.load import build_model, check_classifier, fastest_memory_format, save_weights
-from hahbench.registry import one_line
+from hahbench.models.attributes import without_addresses
+from hahbench.models.load import build_model, check_classifier, fastest_memory_format, model_code, save_weights
+from hahbench.registry import FOREIGN_ERRORS, one_line
 from hahbench.spec import ModelCard, digest
 from hahbench.training.augment import augment
 from hahbench.training.card import card_toml, loader_path, trained_card
@@ -49,7 +52,7 @@ def train(
     the card of the trained model.
 
     Args:
-        card: what to train. Its weights, if any, are not used.
+        card: what to train. Its weights, if any, are not used, and a warning says so.
         dataset: the images to train on.
         test: the images to report the accuracy on after each epoch; they decide nothing.
         out: folder for the files; made when it is missing.
@@ -71,6 +74,10 @@ def train(
             or the model or the optimiser raises.
     """
     check_trainable(card, out)
+    if card.weights is not None:
+        warnings.warn(
+            f"model {card.name!r}: training starts from initial weights; {card.weights.name} is not used", stacklevel=2
+        )
     recipe = Recipe.from_card(card)
     if epochs is not None:
         if epochs < 1:
@@ -129,6 +136,7 @@ class _Training:
             torch.manual_seed(recipe.seed)
             model = build_model(card, len(dataset.classes)).eval()
         check_classifier(model, dataset.first(1).images, len(dataset.classes), card.name)
+        self.code = [without_addresses(repr(model)), *model_code(card, model)]
         self.memory_format = fastest_memory_format(model)
         self.model = model.to(device).to(memory_format=self.memory_format)
         with self._errors_in_one_line():
@@ -138,19 +146,21 @@ class _Training:
 
     @property
     def identity(self) -> str:
-        """Digest of all that the result depends on, the code and the machine aside."""
+        """Digest of all that the result depends on, the machine and the code of the training itself aside."""
         loader = self.card.loader
         if not isinstance(loader, str):
             loader = str(getattr(loader, "__qualname__", type(loader).__qualname__))
         recipe = dataclasses.asdict(self.recipe) | {"cost": repr(self.recipe.cost)}
-        return digest(self.card.name, loader, dict(self.card.params), recipe, self.dataset.digest, self.test.digest)
+        data = [self.dataset.digest, self.test.digest]
+        return digest(self.card.name, loader, dict(self.card.params), self.code, recipe, *data)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go back to the state of ``checkpoint``."""
         self.rows = checkpoint.rows
-        self.model.load_state_dict(checkpoint.model)
-        self.optimizer.load_state_dict(checkpoint.optimizer)
-        self.scheduler.load_state_dict(checkpoint.scheduler)
+        with self._errors_in_one_line():
+            self.model.load_state_dict(checkpoint.model)
+            self.optimizer.load_state_dict(checkpoint.optimizer)
+            self.scheduler.load_state_dict(checkpoint.scheduler)
 
     def checkpoint(self) -> Checkpoint:
         """The present state."""
@@ -171,7 +181,7 @@ class _Training:
         generator = Generator().manual_seed(seed)
         batches = torch.split(torch.randperm(len(self.dataset), generator=generator), recipe.batch_size)
         lr = float(self.scheduler.get_last_lr()[0])
-        total_loss, correct = 0.0, 0
+        total_loss, total_cross_entropy, correct = 0.0, 0.0, 0
         self.model.train()
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             # The model may draw from the global generator, as dropout does.
@@ -182,7 +192,8 @@ class _Training:
                     images = _pixels(crops, self.memory_format)
                     labels = self.dataset.labels[rows].to(self.device)
                     loss, logits = recipe.cost(self.model, images, labels, generator)
-                    value = loss.item()
+                    cross_entropy = functional.cross_entropy(logits.detach(), labels)
+                    value, of_labels = torch.stack([loss.detach(), cross_entropy]).tolist()
                     if not math.isfinite(value):
                         raise HahbenchError(
                             f"training {self.card.name!r}: the loss is {value} in epoch {epoch + 1}, batch {number}; "
@@ -193,6 +204,7 @@ class _Training:
                     self.optimizer.step()
                     right = int((logits.argmax(1) == labels).sum())
                 total_loss += value * len(rows)
+                total_cross_entropy += of_labels * len(rows)
                 correct += right
                 if on_batch is not None:
                     on_batch((epoch + number / len(batches)) / recipe.epochs, value, right / len(rows))
@@ -201,7 +213,9 @@ class _Training:
         self.scheduler.step()
         size = len(self.dataset)
         seconds = time.perf_counter() - began
-        row = EpochRow(epoch + 1, lr, total_loss / size, correct / size, test_accuracy, seconds)
+        row = EpochRow(
+            epoch + 1, lr, total_loss / size, total_cross_entropy / size, correct / size, test_accuracy, seconds
+        )
         self.rows = (*self.rows, row)
 
     @contextmanager
@@ -210,7 +224,7 @@ class _Training:
             yield
         except HahbenchError:
             raise
-        except Exception as error:
+        except FOREIGN_ERRORS as error:
             raise HahbenchError(
                 f"training {self.card.name!r}: epoch {len(self.rows) + 1} raised {one_line(error)}; "
                 "the epochs finished before are kept"
@@ -224,7 +238,7 @@ def _train(
     on_epoch: Callable[[EpochRow], None] | None,
 ) -> ModelCard:
     card, recipe = training.card, training.recipe
-    trained = trained_card(card, training.dataset.name, recipe.epochs, files.weights)
+    trained = trained_card(card, training.dataset.name, recipe.to_card(card), files.weights)
     checkpoint = Checkpoint.load(files.checkpoint, training.identity)
     if checkpoint is not None:
         training.resume(checkpoint)

@@ -14,8 +14,6 @@ from PIL import Image
 
 from hahbench.reports.figures import style
 
-_SYMBOLS = {"l0": r"\ell_0", "l1": r"\ell_1", "l2": r"\ell_2", "linf": r"\ell_\infty"}
-
 
 @style.styled
 def draw(examples: pd.DataFrame, norm: str, shown: Iterable[str]) -> Figure:
@@ -41,7 +39,7 @@ def draw(examples: pd.DataFrame, norm: str, shown: Iterable[str]) -> Figure:
             _show(image, example["image"])
             _show(perturbation, example["perturbation"])
             classes = " → ".join(_cut(example[column], 11) for column in ("label", "predicted"))
-            text = f"{classes}\n${_SYMBOLS[norm]}$ = {example['size']:.3g}"
+            text = f"{classes}\n${style.SYMBOLS[norm]}$ = {example['size']:.3g}"
             image.set_title(text, fontsize=6, loc="left", pad=2)
     return figure
 

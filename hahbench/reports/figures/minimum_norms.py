@@ -18,13 +18,11 @@ ATTACKS = tuple(f"fmn-{norm}" for norm in NORMS)
 _FEWEST_ROWS = 4
 _HEAD = 0.01
 
-UNITS = {
-    "l0": r"$\ell_0$ norm (colour values)",
-    "l1": r"$\ell_1$ norm (pixel values)",
-    "l2": r"$\ell_2$ norm (pixel values)",
-    "linf": r"$\ell_\infty$ norm (pixel values)",
-}
-"""The labels of axes."""
+
+def label(norm: str, what: str) -> str:
+    """Of an axis that shows ``what`` in this norm, with its unit."""
+    unit = "colour values" if norm == "l0" else "pixel values"
+    return f"${style.SYMBOLS[norm]}$ {what} ({unit})"
 
 
 def smallest_norms(cells: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
@@ -63,7 +61,8 @@ def mean_norms(sizes: pd.DataFrame) -> pd.DataFrame:
 
 @style.styled
 def draw(sizes: pd.DataFrame, shown: Mapping[str, style.Look]) -> Figure:
-    """Draw what ``smallest_norms`` gives: a panel a norm, in it a violin a model with the mean and its interval.
+    """Draw what ``smallest_norms`` gives: a panel a norm, in it a row a model: its marker, a violin, the mean as a
+    tick and the mean's interval as a bar.
 
     The axes are logarithmic, as are the densities: an adversarially trained model has norms ten times those of others.
     They begin where the smallest hundredth of each model's norms has gone by: an image may lie on the very boundary.
@@ -93,12 +92,14 @@ def draw(sizes: pd.DataFrame, shown: Mapping[str, style.Look]) -> Figure:
             ax=axes,
         )
         for place, (name, look) in enumerate(shown.items()):
+            # Beside the row: on it, it would hide the interval, which is narrower.
+            beside = axes.get_yaxis_transform()
+            axes.plot(-0.04, place, color=look.color, marker=look.marker, transform=beside, clip_on=False)
             if mean := means.get((name, norm)):
-                interval = [[mean["value"] - mean["low"]], [mean["high"] - mean["value"]]]
-                axes.errorbar(
-                    mean["value"], place, xerr=interval, color=look.color, marker=look.marker, capsize=1.5, zorder=3
-                )
-        axes.set(xlabel=UNITS[norm], ylabel="", yticks=[])
+                interval = [mean["low"], mean["high"]]
+                axes.plot(interval, [place, place], color=look.color, linewidth=4, solid_capstyle="butt")
+                axes.plot(mean["value"], place, color=look.color, marker="|", markersize=7)
+        axes.set(xlabel=label(norm, "norm"), ylabel="", yticks=[])
         axes.grid(axis="x")
         axes.set_axisbelow(True)
     style.legend(figure, shown, line=False)

@@ -11,7 +11,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from hahbench.metrics import CONFIDENCE
 from hahbench.reports.figures import style
-from hahbench.reports.figures.minimum_norms import UNITS
+from hahbench.reports.figures.minimum_norms import label
 from hahbench.spec import NORMS
 
 _TAIL = 0.02
@@ -79,7 +79,7 @@ def draw(points: pd.DataFrame, autoattack: pd.DataFrame, shown: Mapping[str, sty
                 zorder=3,
             )
         style.log_axis(axes, first, last)
-        axes.set(xlabel=UNITS[norm], ylim=(0, 102))
+        axes.set(xlabel=label(norm, "epsilon"), ylim=(0, 102))
         axes.grid(axis="y")
         axes.set_axisbelow(True)
     for axes in panels[:, 0]:

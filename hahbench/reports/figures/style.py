@@ -76,6 +76,9 @@ class Look:
     marker: str
 
 
+SYMBOLS = {"l0": r"\ell_0", "l1": r"\ell_1", "l2": r"\ell_2", "linf": r"\ell_\infty"}
+"""The norms, in mathematics."""
+
 PALETTE = tuple(itertools.starmap(Look, zip(_COLORS, _MARKERS, strict=False)))
 """The looks, in their fixed order."""
 
@@ -83,8 +86,9 @@ PALETTE = tuple(itertools.starmap(Look, zip(_COLORS, _MARKERS, strict=False)))
 def looks(models: pd.DataFrame) -> dict[str, Look]:
     """The look of each model by its display name, in the order in which figures show them.
 
-    The paper's models come first and look the same in every report; the others take what is left, colours of their own
-    first.
+    The paper's models come first and look the same in every report. The first of their variants, such as
+    ``HaH-eighth-width``, stands in for one that is absent; the others, variants first, take what is left, colours of
+    their own first.
 
     Args:
         models: ``model`` and ``display``, a row per model.
@@ -93,12 +97,20 @@ def looks(models: pd.DataFrame) -> dict[str, Look]:
     names = dict(zip(models["display"], models["model"].map(name_without_folder), strict=True))
     found: dict[str, Look] = {}
     for known, pair in zip(_ORDER, free[: len(_ORDER)], strict=True):
-        for display in [display for display, name in names.items() if name == known][:1]:
+        exact = [display for display, name in names.items() if name == known]
+        for display in (exact or [display for display, name in names.items() if _variant_of(name) == known])[:1]:
             found[display] = Look(*pair)
             del names[display]
     used = {look.color for look in found.values()}
     others = itertools.cycle(sorted(free[len(_ORDER) :], key=lambda pair: pair[0] in used))
-    return found | {display: Look(*next(others)) for display in names}
+    order = [*_ORDER, ""]
+    variants_first = sorted(names, key=lambda display: order.index(_variant_of(names[display])))
+    return found | {display: Look(*next(others)) for display in variants_first}
+
+
+def _variant_of(name: str) -> str:
+    """The model of the paper whose name this one begins with; empty where there is none."""
+    return max((known for known in _ORDER if f"{name}-".startswith(f"{known}-")), key=len, default="")
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -134,9 +146,11 @@ def lines(axes: Axes, points: pd.DataFrame, x: str, shown: Mapping[str, Look]) -
         x: the column along the horizontal axis.
         shown: in the order of drawing.
     """
-    apart = _APART * np.diff(np.sort(points[x].unique())).min(initial=1.0) / len(shown)
+    places = np.sort(points[x].unique())
+    apart = _APART * np.diff(places).min(initial=1.0) / len(shown)
     for place, (name, look) in enumerate(shown.items()):
-        of_model = points[points["display"] == name].sort_values(x)
+        # What was not measured interrupts the line.
+        of_model = pd.DataFrame({x: places}).merge(points[points["display"] == name], on=x, how="left")
         below, above = of_model["value"] - of_model["low"], of_model["high"] - of_model["value"]
         axes.errorbar(
             of_model[x] + apart * (place - (len(shown) - 1) / 2),

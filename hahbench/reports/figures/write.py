@@ -211,8 +211,8 @@ def _write_minimum_norms(files: _Files, results: Results, models: pd.DataFrame) 
     norms = f"{through_others} ({'; '.join(other.values())}), the lower of the two norms counts." if other else None
     text = (
         "The smallest perturbations that FMN found, of the samples that were classified correctly and then broken: "
-        "their distribution, on logarithmic axes that leave out the tail of the smallest hundredth, and their mean "
-        "with its 95 % interval."
+        "their distribution, on logarithmic axes that leave out the tail of the smallest hundredth, and their mean as "
+        "a tick, with its 95 % interval as a bar."
     )
     figure = minimum_norms.draw(sizes, shown)
     files.add("figure5-minimum-norms", title5, text, figure, [*shown, *other], norms)
@@ -259,7 +259,7 @@ def _write_corruptions(files: _Files, results: Results, models: pd.DataFrame) ->
     for name in files.complete("Corruptions", models, ["corruption-gaussian-noise"]):
         file_name = file_names[models["display"] == name].iloc[0]
         percent = corruptions.accuracies(scores[scores["display"] == name])
-        text = "Accuracies in percent; the means over the severities with half of their 95 % intervals."
+        text = "Accuracies in percent; after ± half the width of the mean's 95 % interval."
         files.add(f"corruptions-{file_name}", f"Corruptions: {name}", text, corruptions.draw(percent), [name])
 
 
