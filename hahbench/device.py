@@ -1,9 +1,11 @@
-"""Where models run."""
+"""Where models run, and with which numbers."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import torch
 
@@ -41,6 +43,43 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """Without TF32, with which cuDNN by default rounds what it convolves to 10 bits after the point, and without the
+    autocast or inference mode of whoever calls, under which numbers are rounded and gradients missing.
+
+    Attacks need it too: on the boundary, which is where they stop, TF32 and float32 disagree.
+    """
+    backends: Any = torch.backends
+    off: list[tuple[_Switch, str | bool]] = [(_switch(backends.cudnn, "allow_tf32"), False)]
+    if hasattr(backends.cudnn, "conv"):
+        # From torch 2.9 on there are older and newer switches, and operators raise where the two contradict each other.
+        off.append(((torch.get_float32_matmul_precision, torch.set_float32_matmul_precision), "highest"))
+        onednn = (backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn)
+        owners = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul, *onednn)
+        off += [(_switch(owner, "fp32_precision"), "ieee") for owner in owners]
+    else:
+        off.append((_switch(backends.cuda.matmul, "allow_tf32"), False))
+    before: list[tuple[_Switch, Any]] = []
+    for switch, _ in off:
+        # An older one that the newer contradict cannot be read.
+        with contextlib.suppress(RuntimeError):
+            before.append((switch, switch[0]()))
+    try:
+        for (_, turn), value in off:
+            turn(value)
+        with contextlib.ExitStack() as stack:
+            if torch.is_inference_mode_enabled():
+                # To leave it turns gradients on, which may be off for a reason where it was not entered.
+                stack.enter_context(torch.inference_mode(False))
+            for device in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
+                stack.enter_context(torch.autocast(device, enabled=False))
+            yield
+    finally:
+        for (_, turn), value in before:
+            turn(value)
+
+
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether the device has instructions for products of bfloat16 numbers."""
     if device.type == "cuda":
@@ -48,3 +87,11 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     # These are private, and absent from older versions.
     checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(check is not None and check() for check in checks)
+
+
+_Switch: TypeAlias = tuple[Callable[[], Any], Callable[[Any], None]]
+"""What reads and what sets it."""
+
+
+def _switch(owner: object, name: str) -> _Switch:
+    return functools.partial(getattr, owner, name), functools.partial(setattr, owner, name)

@@ -10,9 +10,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from hahbench import catalog, measure, metrics
+from hahbench import catalog, metrics
 from hahbench.attacks import build_attack
 from hahbench.attacks.base import ParticularAboutData
+from hahbench.device import full_float32
 from hahbench.errors import HahbenchError
 from hahbench.models.conventions import PROBED, broken_conventions
 from hahbench.models.load import check_classifier, copy_of
@@ -48,7 +49,7 @@ class Evaluation:
     outcomes: pd.DataFrame
 
 
-@measure.full_float32()
+@full_float32()
 def evaluate(
     model: nn.Module,
     images: Tensor,

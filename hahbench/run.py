@@ -24,7 +24,7 @@ from hahbench.attacks import build_attack
 from hahbench.attacks.base import Attack, ParticularAboutData, Progress
 from hahbench.attacks.diagnostics import diagnose, diagnose_minimum_norm
 from hahbench.data import ImageSet
-from hahbench.device import device_name, seeded
+from hahbench.device import device_name, full_float32, seeded
 from hahbench.errors import HahbenchError
 from hahbench.models.conventions import PROBED, broken_conventions
 from hahbench.models.load import check_classifier, load_model, model_digest
@@ -391,7 +391,7 @@ def plan(
         # Batches shrink to one image before an attack ends.
         check_classifier(model, some[:1], len(images.classes), card.name)
         probes = images.first(min(len(images), PROBED)).to(device)
-        with measure.full_float32():
+        with full_float32():
             for sign in broken_conventions(model, probes.images, probes.labels):
                 warnings.warn(f"model {card.name!r} {sign}", stacklevel=2)
             ready.append((card, identity, model, prepare(model, some)))
@@ -422,7 +422,7 @@ def _twins(
     for card, identity, model in models:
         network = model_record(card, identity, len(images.classes)).network
         if network:
-            with measure.full_float32(), torch.no_grad():
+            with full_float32(), torch.no_grad():
                 known.append((card.name, identity, network, model.eval()(some)))
     twins: dict[str, list[tuple[str, str]]] = {card.name: [] for card, _, _ in models}
     for one, other in itertools.permutations(known, 2):
@@ -487,7 +487,7 @@ def attack_and_judge(
 
 
 def _candidates(job: Job, samples: Samples, progress: Progress) -> Candidates:
-    with measure.full_float32(), seeded(job.cell.seed, samples.images.device):
+    with full_float32(), seeded(job.cell.seed, samples.images.device):
         return job.attack(job.prepared, samples, job.cell.level, job.cell.seed, progress)
 
 
@@ -506,7 +506,7 @@ def _show(exhibit: Exhibit, job: Job, samples: Samples, classes: Sequence[str], 
     """What an exhibit shows; the cell that it is of is in the store."""
     try:
         if exhibit.kind == "activations":
-            with measure.full_float32():
+            with full_float32():
                 return exhibits.activations(job.model, samples)
         norm = job.cell.attack.norm
         assert norm is not None
@@ -536,7 +536,7 @@ def verdict_on(job: Job, samples: Samples, outcomes: pd.DataFrame, models: Mappi
         return ""
     others = {name: model for name, model in models.items() if name != cell.model}
     try:
-        with measure.full_float32():
+        with full_float32():
             if epsilon is None:
                 reasons = diagnose_minimum_norm(job.model, samples, outcomes, seed=cell.seed)
             elif norm != "l0":
