@@ -31,8 +31,8 @@ from hahbench.measure import judge
 from hahbench.models.load import check_classifier, load_model
 from hahbench.models.prepare import PreparedModel, prepare
 from hahbench.outcome import Candidates
+from hahbench.plan import check_cards
 from hahbench.registry import one_line
-from hahbench.run import check_cards
 from hahbench.spec import AttackSpec, level_text
 
 _SECONDS_BETWEEN_REPORTS = 30.0

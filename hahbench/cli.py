@@ -179,8 +179,9 @@ def run_suite(
     from hahbench.catalog import resolve_models, resolve_suites
     from hahbench.data import find_dataset, load_images
     from hahbench.device import choose_device
+    from hahbench.plan import check_cards
     from hahbench.progress import RunProgress
-    from hahbench.run import Part, check_cards, run
+    from hahbench.run import Part, run
     from hahbench.store import Store
 
     with _only_ours_on_stdout():

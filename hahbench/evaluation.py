@@ -13,14 +13,15 @@ from torch import Tensor, nn
 from hahbench import catalog, metrics
 from hahbench.attacks import build_attack
 from hahbench.attacks.base import ParticularAboutData
+from hahbench.attempt import attack_and_judge, verdict_on
 from hahbench.device import full_float32
 from hahbench.errors import HahbenchError
 from hahbench.models.conventions import PROBED, broken_conventions
 from hahbench.models.load import check_classifier, copy_of
 from hahbench.models.prepare import prepare
 from hahbench.outcome import Samples
+from hahbench.plan import Job, code_version
 from hahbench.registry import one_line
-from hahbench.run import Job, attack_and_judge, code_version, verdict_on
 from hahbench.spec import Cell, ModelCard
 
 

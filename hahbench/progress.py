@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from hahbench.spec import level_text
 
 if TYPE_CHECKING:
-    from hahbench.run import Job
+    from hahbench.plan import Job
     from hahbench.spec import Exhibit
     from hahbench.training.checkpoint import EpochRow
 

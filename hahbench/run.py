@@ -10,50 +10,30 @@ import itertools
 import platform
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 import hahbench
 from hahbench import exhibits, measure
-from hahbench.attacks import build_attack
-from hahbench.attacks.base import Attack, ParticularAboutData, Progress
-from hahbench.attacks.diagnostics import diagnose, diagnose_minimum_norm
+from hahbench.attacks.base import Progress
+from hahbench.attempt import attack_and_judge, propose, verdict_on
 from hahbench.data import ImageSet
-from hahbench.device import device_name, full_float32, seeded
+from hahbench.device import device_name, full_float32
 from hahbench.errors import HahbenchError
-from hahbench.models.conventions import PROBED, broken_conventions
-from hahbench.models.load import check_classifier, load_model, model_digest
-from hahbench.models.prepare import PreparedModel, prepare
 from hahbench.models.record import model_record
-from hahbench.outcome import EXAMPLE_COLUMNS, Candidates, Samples
+from hahbench.outcome import EXAMPLE_COLUMNS, Samples
+from hahbench.plan import Job, check_cards, check_trained_on, plan
 from hahbench.spec import AttackSpec, Cell, Exhibit, ExhibitKind, ModelCard, digest
 from hahbench.store import Store
-from hahbench.verdict import doubt_in, verdict_from
+from hahbench.verdict import doubt_in
 
-_FEWEST_TO_EXAMINE = 2
 _SORTED_OF_A_CLASS = 4
 _KEPT_AT_ONCE = 512  # samples
 _SECONDS_BETWEEN_LOOKS = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One cell with what it takes to run it: the model for the judge, and the same prepared for the attack.
-
-    ``twins`` are the cells of the run's other models that predict the same, and differ in their gradients alone.
-    """
-
-    cell: Cell
-    card: ModelCard
-    model: nn.Module
-    prepared: PreparedModel
-    attack: Attack
-    twins: tuple[Cell, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -322,175 +302,6 @@ def _warn_of_sorted(labels: torch.Tensor, images: ImageSet) -> None:
         )
 
 
-def check_cards(cards: Sequence[ModelCard], dataset_argument: str) -> None:
-    """Check what can be checked before the images are read, which may take a download.
-
-    Raises:
-        HahbenchError: there is no card, two have one name, or one is yet to be trained.
-    """
-    if not cards:
-        raise HahbenchError("no model is given; allowed: one or more of --model, or a suite that names models")
-    names = [card.name for card in cards]
-    for card in cards:
-        if names.count(card.name) > 1:
-            raise HahbenchError(f"model {card.name!r} is given twice; a card's key 'name' can give it another name")
-        if card.train and card.weights is None:
-            raise HahbenchError(
-                f"model {card.name!r} has no weights for data set {dataset_argument!r}; train it with 'hahbench train "
-                f"{card.argument or card.name} --dataset {dataset_argument}', then give --model the card that it writes"
-            )
-
-
-def check_trained_on(cards: Sequence[ModelCard], images: ImageSet, dataset_argument: str) -> None:
-    """Check that no model was trained on other classes.
-
-    Raises:
-        HahbenchError: a card says so.
-    """
-    for card in cards:
-        # The JPEG copy of a data set is another data set to measure on, but not to have been trained on.
-        allowed = {images.name, images.name.removesuffix("-jpeg"), dataset_argument}
-        if card.dataset is not None and card.dataset.removesuffix("-jpeg") not in allowed:
-            remedy = f"set dataset = {dataset_argument!r} in {card.argument}"
-            if not card.argument.endswith(".toml"):
-                remedy = f"write a card with base = {card.name!r} and dataset = {dataset_argument!r}"
-            raise HahbenchError(
-                f"model {card.name!r} was trained on {card.dataset!r}, not on {dataset_argument!r}; "
-                f"to measure it there anyhow, {remedy}"
-            )
-
-
-def plan(
-    cards: Sequence[ModelCard],
-    attacks: Sequence[AttackSpec],
-    images: ImageSet,
-    samples: Samples,
-    device: torch.device,
-) -> list[Job]:
-    """The cells of a run, with the loaded models; one attack after the other, each on all models.
-
-    Raises:
-        HahbenchError: a model, an attack's parameters or a level is wrong, or an attack cannot be run on the images.
-    """
-    built = [(spec, build_attack(spec)) for spec in attacks]
-    for spec, attack in built:
-        if isinstance(attack, ParticularAboutData):
-            try:
-                attack.check_data(images.images.shape[1], len(images.classes))
-            except HahbenchError as error:
-                raise HahbenchError(f"attack {spec.name!r} on data set {images.name!r}: {error}") from error
-    data_digest = digest(images.digest, len(samples))
-    ready = []
-    for card in cards:
-        model = load_model(card, len(images.classes))
-        identity = model_digest(card, model)
-        model = model.to(device).requires_grad_(False)
-        # The same for any number of samples, so that what is prepared is, too.
-        some = images.first(min(len(images), 64)).images.to(device)
-        check_classifier(model, some[:2], len(images.classes), card.name)
-        # Batches shrink to one image before an attack ends.
-        check_classifier(model, some[:1], len(images.classes), card.name)
-        probes = images.first(min(len(images), PROBED)).to(device)
-        with full_float32():
-            for sign in broken_conventions(model, probes.images, probes.labels):
-                warnings.warn(f"model {card.name!r} {sign}", stacklevel=2)
-            ready.append((card, identity, model, prepare(model, some)))
-    twins = _twins([(card, identity, model) for card, identity, model, _ in ready], images, device)
-    jobs: dict[str, Job] = {}
-    # One attack after the other, each on all models, so that corrupted images, the same for all, are made once.
-    for spec, attack in built:
-        version = code_version(attack)
-        for level, draw in itertools.product(spec.levels or (None,), range(spec.draws)):
-            for card, identity, model, prepared in ready:
-                cell = Cell(card.name, identity, data_digest, spec, version, level, spec.seed + draw)
-                same = (dataclasses.replace(cell, model=name, model_digest=of) for name, of in twins[card.name])
-                jobs.setdefault(cell.key, Job(cell, card, model, prepared, attack, tuple(same)))
-    return list(jobs.values())
-
-
-def _twins(
-    models: Sequence[tuple[ModelCard, str, nn.Module]], images: ImageSet, device: torch.device
-) -> dict[str, list[tuple[str, str]]]:
-    """By a model's name, the names and digests of the others of its network; their logits on some images are equal.
-
-    The images are noisy too: a model that quantises its input predicts the same of images that are quantised already.
-    """
-    clean = images.first(min(len(images), PROBED)).images
-    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
-    some = torch.cat([clean, (clean + 0.1 * noise).clamp(0, 1)]).to(device)
-    known: list[tuple[str, str, str, torch.Tensor]] = []
-    for card, identity, model in models:
-        network = model_record(card, identity, len(images.classes)).network
-        if network:
-            with full_float32(), torch.no_grad():
-                known.append((card.name, identity, network, model.eval()(some)))
-    twins: dict[str, list[tuple[str, str]]] = {card.name: [] for card, _, _ in models}
-    for one, other in itertools.permutations(known, 2):
-        if one[2] == other[2] and torch.equal(one[3], other[3]):
-            twins[one[0]].append(other[:2])
-    return twins
-
-
-def code_version(attack: Attack) -> str:
-    """Of the code that carries out and judges an attack; raised with what changes its results."""
-    return f"{type(attack).version}, judge {measure.VERSION}"
-
-
-def attack_and_judge(
-    job: Job,
-    samples: Samples,
-    clean_pred: dict[str, np.ndarray],
-    progress: Progress,
-    warned: Callable[[str], None],
-) -> tuple[Candidates, pd.DataFrame]:
-    """What an attack proposes for some samples, and their outcomes.
-
-    ``clean_pred`` keeps the predictions on the samples, by model, from one job to the next.
-
-    Raises:
-        HahbenchError: the attack or the model raises.
-    """
-    cell = job.cell
-    started = time.perf_counter()
-    try:
-        given = samples.index.clone(), samples.images.clone(), samples.labels.clone()
-        with warnings.catch_warnings(record=True) as doubts:
-            warnings.simplefilter("always")
-            candidates = _candidates(job, samples, progress)
-        if not all(map(torch.equal, given, (samples.index, samples.images, samples.labels))):
-            # The judge would compare the candidates with them, and the next attack would start from them.
-            raise ValueError("the attack, or the model, wrote into the images or labels that it was given")
-        for message in dict.fromkeys(str(doubt.message) for doubt in doubts):
-            warned(message)
-        if cell.model not in clean_pred:
-            # The same in every run, where the model's output is random.
-            with seeded(0, samples.images.device):
-                clean_pred[cell.model] = measure.predict(job.model, samples)
-        with seeded(cell.seed, samples.images.device):
-            return candidates, measure.judge(
-                job.model,
-                samples,
-                candidates,
-                clean_pred=clean_pred[cell.model],
-                norm=cell.attack.norm,
-                epsilon=cell.level if job.attack.worst_case else None,
-                worst_case=job.attack.worst_case,
-                seconds=time.perf_counter() - started,
-            )
-    except HahbenchError:
-        raise
-    except Exception as error:
-        raise HahbenchError(
-            f"model {cell.model!r} under attack {cell.attack.name!r}: {type(error).__name__}: {error}; "
-            "the cells finished before are kept"
-        ) from error
-
-
-def _candidates(job: Job, samples: Samples, progress: Progress) -> Candidates:
-    with full_float32(), seeded(job.cell.seed, samples.images.device):
-        return job.attack(job.prepared, samples, job.cell.level, job.cell.seed, progress)
-
-
 def _exhibits(jobs: Sequence[Job], kinds: Sequence[ExhibitKind]) -> Iterator[tuple[Exhibit, Job]]:
     """The exhibits of the kinds that were asked for, each with the job that it is of, or with any of its model."""
     for kind, job in itertools.product(kinds, jobs):
@@ -514,7 +325,7 @@ def _show(exhibit: Exhibit, job: Job, samples: Samples, classes: Sequence[str], 
         if not len(samples):
             return pd.DataFrame(columns=list(EXAMPLE_COLUMNS))
         # Instead of keeping the images of every cell: whichever samples are beside, the attack finds about the same.
-        candidates = _candidates(job, samples, lambda fraction, robust_accuracy: None)
+        candidates = propose(job, samples, lambda fraction, robust_accuracy: None)
         outcomes = measure.judge(job.model, samples, candidates, norm=norm, epsilon=None, worst_case=True, seconds=0.0)
         return exhibits.adversarial_examples(samples, candidates, outcomes, norm, classes)
     except HahbenchError:
@@ -523,29 +334,3 @@ def _show(exhibit: Exhibit, job: Job, samples: Samples, classes: Sequence[str], 
         raise HahbenchError(
             f"model {exhibit.model!r}: {exhibit.kind}: {type(error).__name__}: {error}; the cells are kept"
         ) from error
-
-
-def verdict_on(job: Job, samples: Samples, outcomes: pd.DataFrame, models: Mapping[str, nn.Module]) -> str:
-    """``ok``, or what speaks against the robust accuracy or minimum norms.
-
-    Empty where nothing is known to look for, or there are too few samples.
-    """
-    cell, norm, epsilon = job.cell, job.cell.attack.norm, job.cell.level
-    correct = (outcomes["clean_pred"] == outcomes["label"]).sum()
-    if not job.attack.worst_case or norm is None or correct < _FEWEST_TO_EXAMINE:
-        return ""
-    others = {name: model for name, model in models.items() if name != cell.model}
-    try:
-        with full_float32():
-            if epsilon is None:
-                reasons = diagnose_minimum_norm(job.model, samples, outcomes, seed=cell.seed)
-            elif norm != "l0":
-                reasons = diagnose(
-                    job.model, samples, outcomes, norm=norm, epsilon=epsilon, seed=cell.seed, others=others
-                )
-            else:
-                return ""
-    except Exception as error:
-        # What the attack found must not be lost over a probe.
-        reasons = [f"the diagnostics raised {type(error).__name__}: {error}"]
-    return verdict_from(reasons)

@@ -22,7 +22,8 @@ from hahbench.errors import CatalogError, StoreError
 from hahbench.exhibits import EXAMPLES, NOISE_STD, activations, most_fragile
 from hahbench.models.load import load_model
 from hahbench.outcome import ACTIVATION_COLUMNS, EXAMPLE_COLUMNS
-from hahbench.run import Job, Part, run
+from hahbench.plan import Job
+from hahbench.run import Part, run
 from hahbench.spec import EXHIBITS, AttackSpec, Exhibit, ModelCard
 from hahbench.store import EXHIBIT_COLUMNS, Store
 

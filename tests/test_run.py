@@ -25,7 +25,8 @@ from hahbench.data import ImageSet, load_images
 from hahbench.errors import HahbenchError
 from hahbench.models.vgg import vgg16
 from hahbench.outcome import Candidates, Samples
-from hahbench.run import Job, Observer, Part, run
+from hahbench.plan import Job
+from hahbench.run import Observer, Part, run
 from hahbench.spec import AttackSpec, Cell, Exhibit, ModelCard
 from hahbench.store import Store
 
@@ -426,7 +427,7 @@ def test_a_verdict_that_a_stop_came_before_is_made_up_for(tmp_path: Path, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as interrupted:
-        interrupted.setattr("hahbench.run.diagnose", stopped)
+        interrupted.setattr("hahbench.attempt.diagnose", stopped)
         with pytest.raises(KeyboardInterrupt):
             run([Part([card], [attack])], images, 12, store=store, observer=Silent(), **options)
     before, found = store.read()

@@ -12,14 +12,15 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from hahbench.attempt import attack_and_judge, verdict_on
 from hahbench.outcome import Samples
+from hahbench.plan import Job, plan
 from hahbench.regress.baseline import BaselineCell
 from hahbench.regress.check import Checked, Quiet, pairs_of
 from hahbench.regress.compare import Pairs, verdicts
 from hahbench.regress.expect import Floor, check_floors
 from hahbench.regress.sequential import FIRST_LOOK, attack_order
 from hahbench.reports.display import score_title
-from hahbench.run import Job, attack_and_judge, plan, verdict_on
 from hahbench.store import Store
 from hahbench.verdict import doubt_in, worst
 

@@ -16,11 +16,12 @@ from hahbench.catalog import resolve_models
 from hahbench.data import ImageSet, load_images
 from hahbench.errors import BaselineError, HahbenchError
 from hahbench.models.load import load_model
+from hahbench.plan import Job, check_cards, check_trained_on, code_version
 from hahbench.registry import suggest
 from hahbench.regress.baseline import Baseline, BaselineCell, outcomes_of, weights_digest
 from hahbench.regress.compare import Pairs
 from hahbench.regress.sequential import attack_order
-from hahbench.run import Job, Observer, Part, check_cards, check_trained_on, code_version, run
+from hahbench.run import Observer, Part, run
 from hahbench.spec import AttackSpec, Exhibit, ModelCard, digest
 from hahbench.store import Store
 from hahbench.verdict import OK, doubt_in, worst
