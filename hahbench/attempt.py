@@ -18,6 +18,7 @@ from hahbench.device import full_float32, seeded
 from hahbench.errors import HahbenchError
 from hahbench.outcome import Candidates, Samples
 from hahbench.plan import Job
+from hahbench.registry import one_line
 from hahbench.verdict import verdict_from
 
 _FEWEST_TO_EXAMINE = 2
@@ -68,7 +69,7 @@ def attack_and_judge(
         raise
     except Exception as error:
         raise HahbenchError(
-            f"model {cell.model!r} under attack {cell.attack.name!r}: {type(error).__name__}: {error}; "
+            f"model {cell.model!r} under attack {cell.attack.name!r}: {one_line(error)}; "
             "the cells finished before are kept"
         ) from error
 
@@ -101,5 +102,5 @@ def verdict_on(job: Job, samples: Samples, outcomes: pd.DataFrame, models: Mappi
                 return ""
     except Exception as error:
         # What the attack found must not be lost over a probe.
-        reasons = [f"the diagnostics raised {type(error).__name__}: {error}"]
+        reasons = [f"the diagnostics raised {one_line(error)}"]
     return verdict_from(reasons)

@@ -27,6 +27,7 @@ from hahbench.errors import HahbenchError
 from hahbench.models.record import model_record
 from hahbench.outcome import EXAMPLE_COLUMNS, Samples
 from hahbench.plan import Job, check_cards, check_trained_on, plan
+from hahbench.registry import one_line
 from hahbench.spec import AttackSpec, Cell, Exhibit, ExhibitKind, ModelCard, digest
 from hahbench.store import Store
 from hahbench.verdict import doubt_in
@@ -332,5 +333,5 @@ def _show(exhibit: Exhibit, job: Job, samples: Samples, classes: Sequence[str], 
         raise
     except Exception as error:
         raise HahbenchError(
-            f"model {exhibit.model!r}: {exhibit.kind}: {type(error).__name__}: {error}; the cells are kept"
+            f"model {exhibit.model!r}: {exhibit.kind}: {one_line(error)}; the cells are kept"
         ) from error

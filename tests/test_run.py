@@ -439,6 +439,17 @@ def test_a_verdict_that_a_stop_came_before_is_made_up_for(tmp_path: Path, monkey
     pd.testing.assert_frame_equal(kept, found)
 
 
+def test_what_the_diagnostics_raise_is_a_verdict_of_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raising(*_: object, **__: object) -> list[str]:
+        raise RuntimeError("no kernel\n  for this device\n")
+
+    monkeypatch.setattr("hahbench.attempt.diagnose", raising)
+    store = Store(tmp_path)
+    measured(store, 12, AttackSpec("fgsm", "pgd", "linf", (2 / 255,), {"steps": 1}))
+    verdict = "suspect: the diagnostics raised RuntimeError: no kernel for this device"
+    assert store.read()[0]["verdict"].tolist() == [verdict]
+
+
 def rounded_input(**params: Any) -> torch.nn.Module:
     network = vgg16(**params)
     network.standardize.register_forward_pre_hook(lambda _, inputs: (inputs[0] * 16).round() / 16)
