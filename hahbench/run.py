@@ -131,70 +131,99 @@ def run(
         "n": n,
     }
     for part, jobs in zip(parts, planned, strict=True):
-        mine = [job for job in jobs if missing.get(job.cell.key) is job]
-        _run_part(jobs, mine, part.exhibits, images, samples, facts, store, device, observer)
+        its_run = _PartRun(jobs, images, samples, facts, store, device, observer)
+        its_run.examine_finished()
+        its_run.measure([job for job in jobs if missing.get(job.cell.key) is job])
+        its_run.keep_exhibits(part.exhibits)
     return [job.cell for job in every.values()]
 
 
-def _run_part(
-    jobs: Sequence[Job],
-    missing: Sequence[Job],
-    kinds_of_exhibits: Sequence[ExhibitKind],
-    images: ImageSet,
-    samples: Samples,
-    facts: Mapping[str, Any],
-    store: Store,
-    device: torch.device,
-    observer: Observer,
-) -> None:
-    """Run those of one part's ``jobs`` that are ``missing``; ``facts`` are what the store is told of all of them."""
-    n = len(samples)
-    makers = {
-        "device": device_name(device),
-        "versions": f"hahbench {hahbench.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
-    }
-    prepared = {job.card.name: job.prepared for job in jobs}
+@dataclasses.dataclass(eq=False)
+class _PartRun:
+    """One part's run: its steps, and what is the same for all of its jobs.
 
-    def examine(job: Job, outcomes: pd.DataFrame) -> None:
-        verdict = verdict_on(job, samples, outcomes, prepared)
+    Attributes:
+        jobs: all of the part's, whether the store holds them or not.
+        images: the test set.
+        samples: the first of it, on the device.
+        facts: what the store is told of every cell.
+        store: as of ``run``.
+        device: as of ``run``.
+        observer: as of ``run``.
+    """
+
+    jobs: Sequence[Job]
+    images: ImageSet
+    samples: Samples
+    facts: Mapping[str, Any]
+    store: Store
+    device: torch.device
+    observer: Observer
+    # By first row and the one after the last. Some attacks keep what they made of the same samples for the next model.
+    _slices: dict[tuple[int, int], Samples] = dataclasses.field(init=False, default_factory=dict)
+    _clean_pred: dict[tuple[int, int], dict[str, np.ndarray]] = dataclasses.field(
+        init=False, default_factory=lambda: collections.defaultdict(dict)
+    )
+
+    def examine_finished(self) -> None:
+        """Make up for the diagnostics of cells in the store that a stop came before."""
+        for job in self.jobs:
+            if job.attack.worst_case and job.cell in self.store and not self.store.verdict(job.cell):
+                with self.store.claim(job.cell) as claimed:
+                    # Else another run is in the midst of its diagnostics; one that was stopped there claims no more.
+                    if claimed and not self.store.verdict(job.cell):
+                        self._examine(job, self.store.read([job.cell])[1])
+
+    def measure(self, missing: Sequence[Job]) -> None:
+        """Run those of the part's jobs that are ``missing``; what another run does meanwhile is waited for."""
+        for job in _claimed(missing, self.store):
+            if job.cell in self.store:
+                # By another run, which may have been stopped before its diagnostics.
+                outcomes = self.store.read([job.cell])[1]
+                self.store.drop_unfinished(job.cell)
+                if not self.store.verdict(job.cell):
+                    self._examine(job, outcomes)
+                self.observer.finished(job, outcomes, 0.0)
+            else:
+                self._measure(job)
+
+    def keep_exhibits(self, kinds: Sequence[ExhibitKind]) -> None:
+        """Make the exhibits of these kinds that the store does not hold; the cells that they are of are in it."""
+        for exhibit, job in _exhibits(self.jobs, kinds):
+            if exhibit not in self.store:
+                started = time.perf_counter()
+                self.store.write_exhibit(exhibit, self._show(exhibit, job), _now())
+                self.observer.exhibited(exhibit, time.perf_counter() - started)
+
+    def _examine(self, job: Job, outcomes: pd.DataFrame) -> None:
+        verdict = verdict_on(job, self.samples, outcomes, {other.card.name: other.prepared for other in self.jobs})
         if verdict:
-            store.set_verdict(job.cell, verdict)
+            self.store.set_verdict(job.cell, verdict)
         if doubt_in(verdict):
-            observer.warned(job, verdict)
+            self.observer.warned(job, verdict)
 
-    for job in jobs:
-        if job.attack.worst_case and job.cell in store and not store.verdict(job.cell):
-            with store.claim(job.cell) as claimed:
-                # Else another run is in the midst of its diagnostics; one that was stopped there claims no more.
-                if claimed and not store.verdict(job.cell):
-                    examine(job, store.read([job.cell])[1])
-    # From one sample to another: some attacks keep what they made of the same samples for the next model.
-    slices: dict[tuple[int, int], Samples] = {}
-    clean_pred: dict[tuple[int, int], dict[str, np.ndarray]] = collections.defaultdict(dict)
-    for job in _claimed(missing, store):
-        if job.cell in store:
-            # By another run, which may have been stopped before its diagnostics.
-            outcomes = store.read([job.cell])[1]
-            store.drop_unfinished(job.cell)
-            if not store.verdict(job.cell):
-                examine(job, outcomes)
-            observer.finished(job, outcomes, 0.0)
-            continue
-        observer.started(job)
+    def _measure(self, job: Job) -> None:
+        self.observer.started(job)
         started = time.perf_counter()
-        made_by, parts = _known(job, images, n, store)
-        for rows in _chunks(job, sum(map(len, parts)), n):
-            some = slices.setdefault(rows, samples[slice(*rows)])
-            progress = _progress(job, parts, len(some), n, observer)
-            warned = functools.partial(observer.warned, job)
-            parts.append(attack_and_judge(job, some, clean_pred[rows], progress, warned)[1])
-            made_by.append(makers)
+        n = len(self.samples)
+        maker = {
+            "device": device_name(self.device),
+            "versions": f"hahbench {hahbench.__version__}, torch {torch.__version__}, "
+            f"Python {platform.python_version()}",
+        }
+        made_by, tables = self._known(job)
+        for rows in _chunks(job, sum(map(len, tables)), n):
+            some = self._slices.setdefault(rows, self.samples[slice(*rows)])
+            progress = self._progress(job, tables, len(some))
+            warned = functools.partial(self.observer.warned, job)
+            tables.append(attack_and_judge(job, some, self._clean_pred[rows], progress, warned)[1])
+            made_by.append(maker)
             if rows[1] < n:
-                store.write_unfinished(job.cell, pd.concat(parts), _joined(made_by))
-        outcomes = pd.concat(parts, ignore_index=True)
+                self.store.write_unfinished(job.cell, pd.concat(tables), _joined(made_by))
+        outcomes = pd.concat(tables, ignore_index=True)
         seconds = time.perf_counter() - started
         found = {
-            **facts,
+            **self.facts,
             **_joined(made_by),
             "model_argument": job.card.argument or job.card.name,
             "display": job.card.display or job.card.name,
@@ -206,38 +235,67 @@ def _run_part(
             "created": _now(),
         }
         # Before the diagnostics, so that what the attack found is not lost with them.
-        store.write(job.cell, outcomes, found)
-        store.drop_unfinished(job.cell)
-        examine(job, outcomes)
-        observer.finished(job, outcomes, seconds)
-    for exhibit, job in _exhibits(jobs, kinds_of_exhibits):
-        if exhibit not in store:
-            started = time.perf_counter()
-            shown = _show(exhibit, job, samples, images.classes, store)
-            store.write_exhibit(exhibit, shown, _now())
-            observer.exhibited(exhibit, time.perf_counter() - started)
+        self.store.write(job.cell, outcomes, found)
+        self.store.drop_unfinished(job.cell)
+        self._examine(job, outcomes)
+        self.observer.finished(job, outcomes, seconds)
 
+    def _known(self, job: Job) -> tuple[list[dict[str, str]], list[pd.DataFrame]]:
+        """What made outcomes of the first of the samples, and those outcomes.
 
-def _known(job: Job, images: ImageSet, n: int, store: Store) -> tuple[list[dict[str, str]], list[pd.DataFrame]]:
-    """What made outcomes of the first of the samples, and those outcomes.
+        They are of a run that was stopped, of one on more or fewer of the same images or, where the attack asks for no
+        gradient, of a model that differs in its gradients alone. Both are empty where there was no such run.
+        """
+        if not _is_per_sample(job):
+            return [], []
+        n = len(self.samples)
+        unfinished = self.store.read_unfinished(job.cell)
+        begun = len(unfinished[1]) if unfinished else 0
+        for same in (job.cell, *(() if job.attack.worst_case else job.twins)):
+            for count in sorted(self.store.counts(same), reverse=True):
+                cell = dataclasses.replace(same, data_digest=digest(self.images.digest, count))
+                if cell in self.store and min(count, n) > begun:
+                    found, outcomes = self.store.read([cell])
+                    if same is not job.cell and outcomes["backwards"].any():
+                        continue
+                    makers = [{name: str(found[name].iloc[0]) for name in ("device", "versions")}]
+                    return makers, [outcomes[outcomes["index"] < n].drop(columns="key").sort_values("index")]
+        return ([unfinished[0]], [unfinished[1]]) if unfinished else ([], [])
 
-    They are of a run that was stopped, of one on more or fewer of the same images or, where the attack asks for no
-    gradient, of a model that differs in its gradients alone. Both are empty where there was no such run.
-    """
-    if not _is_per_sample(job):
-        return [], []
-    unfinished = store.read_unfinished(job.cell)
-    begun = len(unfinished[1]) if unfinished else 0
-    for same in (job.cell, *(() if job.attack.worst_case else job.twins)):
-        for count in sorted(store.counts(same), reverse=True):
-            cell = dataclasses.replace(same, data_digest=digest(images.digest, count))
-            if cell in store and min(count, n) > begun:
-                found, outcomes = store.read([cell])
-                if same is not job.cell and outcomes["backwards"].any():
-                    continue
-                makers = [{name: str(found[name].iloc[0]) for name in ("device", "versions")}]
-                return makers, [outcomes[outcomes["index"] < n].drop(columns="key").sort_values("index")]
-    return ([unfinished[0]], [unfinished[1]]) if unfinished else ([], [])
+    def _progress(self, job: Job, before: Sequence[pd.DataFrame], size: int) -> Progress:
+        """Tells the observer how far all samples are, of which an attack is given ``size`` after those ``before``."""
+        n, done = len(self.samples), sum(map(len, before))
+        right = sum(int((outcomes["adv_pred"] == outcomes["label"]).sum()) for outcomes in before)
+
+        def progress(fraction: float, robust_accuracy: float) -> None:
+            accuracy = (right + robust_accuracy * size) / (done + size)
+            self.observer.progress(job, (done + fraction * size) / n, accuracy)
+
+        return progress
+
+    def _show(self, exhibit: Exhibit, job: Job) -> pd.DataFrame:
+        """What an exhibit shows; the cell that it is of is in the store."""
+        try:
+            if exhibit.kind == "activations":
+                with full_float32():
+                    return exhibits.activations(job.model, self.samples)
+            norm = job.cell.attack.norm
+            assert norm is not None
+            samples = self.samples[exhibits.most_fragile(self.store.read([job.cell])[1], norm)]
+            if not len(samples):
+                return pd.DataFrame(columns=list(EXAMPLE_COLUMNS))
+            # Instead of keeping every cell's images: whichever samples are beside, the attack finds about the same.
+            candidates = propose(job, samples, lambda fraction, robust_accuracy: None)
+            outcomes = measure.judge(
+                job.model, samples, candidates, norm=norm, epsilon=None, worst_case=True, seconds=0.0
+            )
+            return exhibits.adversarial_examples(samples, candidates, outcomes, norm, self.images.classes)
+        except HahbenchError:
+            raise
+        except Exception as error:
+            raise HahbenchError(
+                f"model {exhibit.model!r}: {exhibit.kind}: {one_line(error)}; the cells are kept"
+            ) from error
 
 
 def _is_per_sample(job: Job) -> bool:
@@ -251,17 +309,6 @@ def _chunks(job: Job, known: int, n: int) -> list[tuple[int, int]]:
     # What searches for no error takes seconds, and what is made of the samples is made once for all models.
     size = _KEPT_AT_ONCE if job.attack.worst_case and _is_per_sample(job) else n
     return [(start, min(start + size, n)) for start in range(known, n, size)]
-
-
-def _progress(job: Job, before: Sequence[pd.DataFrame], size: int, n: int, observer: Observer) -> Progress:
-    """Tells the observer how far all ``n`` samples are, of which an attack is given ``size``."""
-    done = sum(map(len, before))
-    right = sum(int((outcomes["adv_pred"] == outcomes["label"]).sum()) for outcomes in before)
-
-    def progress(fraction: float, robust_accuracy: float) -> None:
-        observer.progress(job, (done + fraction * size) / n, (right + robust_accuracy * size) / (done + size))
-
-    return progress
 
 
 def _joined(made_by: Sequence[Mapping[str, str]]) -> dict[str, str]:
@@ -312,26 +359,3 @@ def _exhibits(jobs: Sequence[Job], kinds: Sequence[ExhibitKind]) -> Iterator[tup
             yield exhibit, job
         elif job.attack.worst_case and attack.norm and cell.level is None:
             yield dataclasses.replace(exhibit, attack=attack.name, norm=attack.norm, cell=cell.key), job
-
-
-def _show(exhibit: Exhibit, job: Job, samples: Samples, classes: Sequence[str], store: Store) -> pd.DataFrame:
-    """What an exhibit shows; the cell that it is of is in the store."""
-    try:
-        if exhibit.kind == "activations":
-            with full_float32():
-                return exhibits.activations(job.model, samples)
-        norm = job.cell.attack.norm
-        assert norm is not None
-        samples = samples[exhibits.most_fragile(store.read([job.cell])[1], norm)]
-        if not len(samples):
-            return pd.DataFrame(columns=list(EXAMPLE_COLUMNS))
-        # Instead of keeping the images of every cell: whichever samples are beside, the attack finds about the same.
-        candidates = propose(job, samples, lambda fraction, robust_accuracy: None)
-        outcomes = measure.judge(job.model, samples, candidates, norm=norm, epsilon=None, worst_case=True, seconds=0.0)
-        return exhibits.adversarial_examples(samples, candidates, outcomes, norm, classes)
-    except HahbenchError:
-        raise
-    except Exception as error:
-        raise HahbenchError(
-            f"model {exhibit.model!r}: {exhibit.kind}: {one_line(error)}; the cells are kept"
-        ) from error
