@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import warnings
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -21,7 +22,16 @@ from hahbench.models.load import check_classifier, load_model, model_digest
 from hahbench.models.prepare import PreparedModel, prepare
 from hahbench.models.record import model_record
 from hahbench.outcome import Samples
-from hahbench.spec import AttackSpec, Cell, ModelCard, digest
+from hahbench.spec import AttackSpec, Cell, ModelCard, ModelRecord, digest
+
+
+class ReadyModel(NamedTuple):
+    """A model of a run: its card, what is kept of it for reports, itself for the judge, and prepared for attacks."""
+
+    card: ModelCard
+    record: ModelRecord
+    model: nn.Module
+    prepared: PreparedModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +93,18 @@ def plan(
     images: ImageSet,
     samples: Samples,
     device: torch.device,
+    ready: list[ReadyModel] | None = None,
 ) -> list[Job]:
     """The cells of a run, with the loaded models; one attack after the other, each on all models.
+
+    Args:
+        cards: of the models.
+        attacks: each is run at all its levels, ``draws`` times.
+        images: the test set.
+        samples: the first of it, which will be attacked.
+        device: where the models run.
+        ready: the models that were made ready before, for other attacks on the same images, and are not again; those
+            that are made now are added.
 
     Raises:
         HahbenchError: a model, an attack's parameters or a level is wrong, or an attack cannot be run on the images.
@@ -97,54 +117,64 @@ def plan(
             except HahbenchError as error:
                 raise HahbenchError(f"attack {spec.name!r} on data set {images.name!r}: {error}") from error
     data_digest = digest(images.digest, len(samples))
-    ready = []
+    ready = [] if ready is None else ready
+    models: list[ReadyModel] = []
     for card in cards:
-        model = load_model(card, len(images.classes))
-        identity = model_digest(card, model)
-        model = model.to(device).requires_grad_(False)
-        # The same for any number of samples, so that what is prepared is, too.
-        some = images.first(min(len(images), 64)).images.to(device)
-        check_classifier(model, some[:2], len(images.classes), card.name)
-        # Batches shrink to one image before an attack ends.
-        check_classifier(model, some[:1], len(images.classes), card.name)
-        probes = images.first(min(len(images), PROBED)).to(device)
-        with full_float32():
-            for sign in broken_conventions(model, probes.images, probes.labels):
-                warnings.warn(f"model {card.name!r} {sign}", stacklevel=2)
-            ready.append((card, identity, model, prepare(model, some)))
-    twins = _twins([(card, identity, model) for card, identity, model, _ in ready], images, device)
+        models.append(_made_ready(card, images, device, ready))
+    twins = _twins(models, images, device)
     jobs: dict[str, Job] = {}
     # One attack after the other, each on all models, so that corrupted images, the same for all, are made once.
     for spec, attack in built:
         version = code_version(attack)
         for level, draw in itertools.product(spec.levels or (None,), range(spec.draws)):
-            for card, identity, model, prepared in ready:
-                cell = Cell(card.name, identity, data_digest, spec, version, level, spec.seed + draw)
-                same = (dataclasses.replace(cell, model=name, model_digest=of) for name, of in twins[card.name])
+            for card, record, model, prepared in models:
+                cell = Cell(card.name, record.model_digest, data_digest, spec, version, level, spec.seed + draw)
+                same = [
+                    dataclasses.replace(cell, model=twin.model, model_digest=twin.model_digest)
+                    for twin in twins[card.name]
+                ]
                 jobs.setdefault(cell.key, Job(cell, card, model, prepared, attack, tuple(same)))
     return list(jobs.values())
 
 
-def _twins(
-    models: Sequence[tuple[ModelCard, str, nn.Module]], images: ImageSet, device: torch.device
-) -> dict[str, list[tuple[str, str]]]:
-    """By a model's name, the names and digests of the others of its network; their logits on some images are equal.
+def _made_ready(card: ModelCard, images: ImageSet, device: torch.device, before: list[ReadyModel]) -> ReadyModel:
+    """The card's model, found among those of ``before`` or else added to them."""
+    for known in before:
+        if known.card == card:
+            return known
+    classes = len(images.classes)
+    model = load_model(card, classes)
+    record = model_record(card, model_digest(card, model), classes)
+    model = model.to(device).requires_grad_(False)
+    # The same for any number of samples, so that what is prepared is, too.
+    some = images.first(min(len(images), 64)).to(device)
+    check_classifier(model, some.images[:2], classes, card.name)
+    # Batches shrink to one image before an attack ends.
+    check_classifier(model, some.images[:1], classes, card.name)
+    with full_float32():
+        for sign in broken_conventions(model, some.images[:PROBED], some.labels[:PROBED]):
+            warnings.warn(f"model {card.name!r} {sign}", stacklevel=3)
+        before.append(ReadyModel(card, record, model, prepare(model, some.images)))
+    return before[-1]
+
+
+def _twins(models: Sequence[ReadyModel], images: ImageSet, device: torch.device) -> dict[str, list[ModelRecord]]:
+    """By a model's name, the records of the others of its network; their logits on some images are equal.
 
     The images are noisy too: a model that quantises its input predicts the same of images that are quantised already.
     """
     clean = images.first(min(len(images), PROBED)).images
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     some = torch.cat([clean, (clean + 0.1 * noise).clamp(0, 1)]).to(device)
-    known: list[tuple[str, str, str, torch.Tensor]] = []
-    for card, identity, model in models:
-        network = model_record(card, identity, len(images.classes)).network
-        if network:
+    asked: list[tuple[ModelRecord, torch.Tensor]] = []
+    for one in models:
+        if one.record.network:
             with full_float32(), torch.no_grad():
-                known.append((card.name, identity, network, model.eval()(some)))
-    twins: dict[str, list[tuple[str, str]]] = {card.name: [] for card, _, _ in models}
-    for one, other in itertools.permutations(known, 2):
-        if one[2] == other[2] and torch.equal(one[3], other[3]):
-            twins[one[0]].append(other[:2])
+                asked.append((one.record, one.model.eval()(some)))
+    twins: dict[str, list[ModelRecord]] = {one.card.name: [] for one in models}
+    for (record, logits), (other, of_other) in itertools.permutations(asked, 2):
+        if record.network == other.network and torch.equal(logits, of_other):
+            twins[record.model].append(other)
     return twins
 
 

@@ -24,9 +24,8 @@ from hahbench.attempt import attack_and_judge, propose, verdict_on
 from hahbench.data import ImageSet
 from hahbench.device import device_name, full_float32
 from hahbench.errors import HahbenchError
-from hahbench.models.record import model_record
 from hahbench.outcome import EXAMPLE_COLUMNS, Samples
-from hahbench.plan import Job, check_cards, check_trained_on, plan
+from hahbench.plan import Job, ReadyModel, check_cards, check_trained_on, plan
 from hahbench.registry import one_line
 from hahbench.spec import AttackSpec, Cell, Exhibit, ExhibitKind, ModelCard, digest
 from hahbench.store import Store
@@ -112,14 +111,15 @@ def run(
     samples = images.first(n)
     _warn_of_sorted(samples.labels, images)
     store.check_writable()
-    planned = [plan(part.cards, part.attacks, images, samples, device) for part in parts]
+    ready: list[ReadyModel] = []
+    planned = [plan(part.cards, part.attacks, images, samples, device, ready) for part in parts]
     every: dict[str, Job] = {}
     for job in itertools.chain.from_iterable(planned):
         every.setdefault(job.cell.key, job)
     if not every:
         raise HahbenchError("there is nothing to run; a suite needs one or more attacks")
-    for job in {(job.cell.model, job.cell.model_digest): job for job in every.values()}.values():
-        store.write_record(model_record(job.card, job.cell.model_digest, len(images.classes)))
+    for model in ready:
+        store.write_record(model.record)
     missing = {key: job for key, job in every.items() if job.cell not in store}
     observer.planned(list(missing.values()), len(every) - len(missing))
     samples = samples.to(device)

@@ -23,6 +23,7 @@ from hahbench.attacks.noise import GaussianNoise
 from hahbench.attacks.pgd import ProjectedGradientDescent
 from hahbench.data import ImageSet, load_images
 from hahbench.errors import HahbenchError
+from hahbench.models.load import load_model
 from hahbench.models.vgg import vgg16
 from hahbench.outcome import Candidates, Samples
 from hahbench.plan import Job
@@ -154,6 +155,28 @@ def test_a_cell_of_two_parts_is_run_once_and_told_once(tmp_path: Path) -> None:
     cells = run(parts, load_images("shapes", "test", None), 4, store=Store(tmp_path), observer=observer, **options)
     assert (observer.due, observer.done) == (2, ["clean", "noise"])
     assert [cell.attack.name for cell in cells] == ["clean", "noise"]
+
+
+def test_a_model_of_two_parts_is_made_ready_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    def noting(card: ModelCard, classes: int) -> torch.nn.Module:
+        loaded.append(card.name)
+        return load_model(card, classes)
+
+    monkeypatch.setattr("hahbench.plan.load_model", noting)
+    card = catalog.models()["shapes/Standard"]
+    renamed = dataclasses.replace(card, name="renamed")
+    parts = [
+        Part([card], [AttackSpec("clean", "clean")]),
+        Part([renamed, dataclasses.replace(card)], [AttackSpec("noise", "gaussian-noise", levels=(0.1,))]),
+    ]
+    options: dict[str, Any] = {"dataset_argument": "shapes", "from_path": False, "device": torch.device("cpu")}
+    store = Store(tmp_path)
+    cells = run(parts, load_images("shapes", "test", None), 4, store=store, observer=Silent(), **options)
+    assert loaded == ["shapes/Standard", "renamed"]
+    assert [cell.model for cell in cells] == ["shapes/Standard", "renamed", "shapes/Standard"]
+    assert {record.model for record in store.read_records()} == set(loaded)
 
 
 @pytest.fixture(scope="module")
