@@ -16,9 +16,8 @@ from hahbench.attacks.base import ParticularAboutData
 from hahbench.attempt import attack_and_judge, verdict_on
 from hahbench.device import full_float32
 from hahbench.errors import HahbenchError
-from hahbench.models.conventions import PROBED, broken_conventions
-from hahbench.models.load import check_classifier, copy_of
-from hahbench.models.prepare import prepare
+from hahbench.models.load import copy_of
+from hahbench.models.ready import make_ready
 from hahbench.outcome import Samples
 from hahbench.plan import Job, code_version
 from hahbench.registry import one_line
@@ -87,11 +86,9 @@ def evaluate(
     name = type(model).__name__
     copied = copy_of(model).eval().requires_grad_(False)
     classes = _classes(copied, samples, name)
+    prepared = make_ready(copied, samples, classes, name)
     if isinstance(built, ParticularAboutData):
         built.check_data(images.shape[1], classes)
-    for sign in broken_conventions(copied, samples.images[:PROBED], samples.labels[:PROBED]):
-        warnings.warn(f"model {name!r} {sign}", stacklevel=3)
-    prepared = prepare(copied, samples.images[:64])
     spec = dataclasses.replace(spec, levels=() if level is None else (level,))
     cell = Cell(name, "", "", spec, code_version(built), level, seed)
     job = Job(cell, ModelCard(name, lambda: copied), copied, prepared, built)
@@ -127,7 +124,7 @@ def _samples(images: Tensor, labels: Tensor) -> Samples:
 
 
 def _classes(model: nn.Module, samples: Samples, name: str) -> int:
-    """The number of logits; the labels must be among them."""
+    """The number of logits, among which the labels must be; of what returns no logits, as many as the labels need."""
     classes = int(samples.labels.max()) + 1
     try:
         with torch.no_grad():
@@ -140,5 +137,4 @@ def _classes(model: nn.Module, samples: Samples, name: str) -> int:
         if classes > found or int(samples.labels.min()) < 0:
             raise HahbenchError(f"labels: {int(samples.labels.min())} to {classes - 1}; allowed: 0 to {found - 1}")
         classes = found
-    check_classifier(model, samples.images[:2], classes, name)
     return classes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,9 +16,10 @@ from hahbench.attacks.base import Attack, ParticularAboutData
 from hahbench.data import ImageSet
 from hahbench.device import full_float32
 from hahbench.errors import HahbenchError
-from hahbench.models.conventions import PROBED, broken_conventions
-from hahbench.models.load import check_classifier, load_model, model_digest
-from hahbench.models.prepare import PreparedModel, prepare
+from hahbench.models.conventions import PROBED
+from hahbench.models.load import load_model, model_digest
+from hahbench.models.prepare import PreparedModel
+from hahbench.models.ready import TRIED, make_ready
 from hahbench.models.record import model_record
 from hahbench.outcome import Samples
 from hahbench.spec import AttackSpec, Cell, ModelCard, ModelRecord, digest
@@ -147,14 +147,8 @@ def _made_ready(card: ModelCard, images: ImageSet, device: torch.device, before:
     record = model_record(card, model_digest(card, model), classes)
     model = model.to(device).requires_grad_(False)
     # The same for any number of samples, so that what is prepared is, too.
-    some = images.first(min(len(images), 64)).to(device)
-    check_classifier(model, some.images[:2], classes, card.name)
-    # Batches shrink to one image before an attack ends.
-    check_classifier(model, some.images[:1], classes, card.name)
-    with full_float32():
-        for sign in broken_conventions(model, some.images[:PROBED], some.labels[:PROBED]):
-            warnings.warn(f"model {card.name!r} {sign}", stacklevel=3)
-        before.append(ReadyModel(card, record, model, prepare(model, some.images)))
+    some = images.first(min(len(images), TRIED)).to(device)
+    before.append(ReadyModel(card, record, model, make_ready(model, some, classes, card.name)))
     return before[-1]
 
 

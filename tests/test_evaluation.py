@@ -95,6 +95,13 @@ def test_what_is_set_around_a_call_changes_nothing(
     assert (inside.value, inside.verdict) == (plain.value, plain.verdict)
 
 
+def test_a_broken_convention_is_warned_of_at_the_line_that_called(oracle: LinearOracle) -> None:
+    samples = oracle.samples[:4]
+    with pytest.warns(match="returns probabilities, not logits") as told:
+        evaluate(torch.nn.Sequential(oracle.model, torch.nn.Softmax(1)), samples.images, samples.labels, "clean")
+    assert {warning.filename for warning in told} == {__file__}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
