@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hahbench import catalog
+from hahbench import catalog, user_code
 from hahbench.errors import CatalogError, HahbenchError, UnknownNameError
 from hahbench.models.load import build_model, model_digest
 from hahbench.registry import import_attribute
@@ -267,7 +267,7 @@ def test_a_python_file_that_fails_is_named(tmp_path: Path, text: str, message: s
 
 @pytest.fixture
 def no_folder_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "_imported_from", [])
+    monkeypatch.setattr(user_code, "_imported_from", [])
     monkeypatch.setattr(sys, "path", [*sys.path])
 
 

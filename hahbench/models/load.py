@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from hahbench.atomic import replacing
-from hahbench.catalog import check_one_module_of_a_name
 from hahbench.errors import HahbenchError, ModelError
 from hahbench.models.attributes import attributes, tensor_bytes, without_addresses
 from hahbench.models.source_code import source_code
 from hahbench.models.vgg import VGG
 from hahbench.registry import FOREIGN_ERRORS, import_attribute, one_line
 from hahbench.spec import ModelCard, digest
+from hahbench.user_code import check_one_module_of_a_name
 
 
 def build_model(card: ModelCard, classes: int | None = None) -> nn.Module:

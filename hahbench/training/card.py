@@ -9,10 +9,10 @@ from typing import Any
 
 import tomli_w
 
-from hahbench.catalog import is_importable_from
 from hahbench.errors import HahbenchError
 from hahbench.registry import import_attribute
 from hahbench.spec import ModelCard
+from hahbench.user_code import is_importable_from
 
 
 def trained_card(card: ModelCard, dataset: str, recipe: Mapping[str, Any], weights: Path) -> ModelCard:
