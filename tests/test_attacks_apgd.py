@@ -34,8 +34,8 @@ def attack(
     seed: int = 0,
 ) -> Driven:
     ranking = model(samples.images).argsort(dim=1, descending=True)
-    shared = {"ranking": ranking, "seed": seed, "attempts": LOSSES[loss], "iterations": iterations}
-    stepper = ApgdL1(epsilon, loss, **shared) if norm == "l1" else Apgd(norm, epsilon, loss, **shared)
+    apgd = ApgdL1 if norm == "l1" else Apgd
+    stepper = apgd(norm, epsilon, loss, ranking=ranking, seed=seed, attempts=LOSSES[loss], iterations=iterations)
     return drive(stepper, model, samples, batch_size=batch_size)
 
 

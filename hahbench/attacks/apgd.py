@@ -64,10 +64,11 @@ class ApgdLanes(Lanes):
     candidate_loss: Tensor
 
 
+@dataclasses.dataclass(eq=False)
 class Apgd:
     """APGD on one loss, in an l2 or l_inf ball, for l1 see ``ApgdL1``; a lane is done when its sample breaks.
 
-    Args:
+    Attributes:
         norm: of the ball.
         epsilon: its radius.
         loss: cross-entropy, DLR or targeted DLR; the last tries the most likely other classes one after the other.
@@ -80,28 +81,23 @@ class Apgd:
             when a model whose output is random is asked again.
     """
 
-    def __init__(
-        self,
-        norm: Literal["l2", "linf"],
-        epsilon: float,
-        loss: ApgdLoss,
-        *,
-        ranking: Tensor,
-        seed: int,
-        attempts: int = 1,
-        iterations: int = 100,
-        passes: int = 1,
-        proposes_best: bool = False,
-    ) -> None:
-        self.norm: Literal["l1", "l2", "linf"] = norm
-        self.epsilon, self.loss = epsilon, loss
-        self.ranking, self.seed, self.passes = ranking, seed, passes
-        self.attempts, self.proposes_best = attempts, proposes_best
+    norm: Literal["l1", "l2", "linf"]
+    epsilon: float
+    loss: ApgdLoss
+    _: dataclasses.KW_ONLY
+    ranking: Tensor
+    seed: int
+    attempts: int = 1
+    iterations: int = 100
+    passes: int = 1
+    proposes_best: bool = False
+
+    def __post_init__(self) -> None:
         # The start is evaluated too.
-        self.steps = iterations + 1
-        self.first_interval = max(int(0.22 * iterations), 1)
-        self.shortest_interval = max(int(0.06 * iterations), 1)
-        self.interval_decrement = max(int(0.03 * iterations), 1)
+        self.steps = self.iterations + 1
+        self.first_interval = max(int(0.22 * self.iterations), 1)
+        self.shortest_interval = max(int(0.06 * self.iterations), 1)
+        self.interval_decrement = max(int(0.03 * self.iterations), 1)
 
     def start(self, lanes: Lanes) -> ApgdLanes:
         """A random point of the ball, as far from its centre as the ball reaches, clamped to [0, 1]."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hahbench.attacks import random
-from hahbench.attacks.apgd import Apgd, ApgdLanes, ApgdLoss
+from hahbench.attacks.apgd import Apgd, ApgdLanes
 from hahbench.attacks.engine import Lanes
 from hahbench.attacks.projections import lengths, per_image, project_l1_in_box
 
@@ -40,39 +40,18 @@ class ApgdL1Lanes(ApgdLanes):
     support: Tensor
 
 
+@dataclasses.dataclass(eq=False)
 class ApgdL1(Apgd):
-    """APGD on one loss in an l1 ball; arguments as those of ``Apgd`` but the norm."""
+    """APGD on one loss in an l1 ball; ``norm`` is l1."""
 
-    def __init__(
-        self,
-        epsilon: float,
-        loss: ApgdLoss,
-        *,
-        ranking: Tensor,
-        seed: int,
-        attempts: int = 1,
-        iterations: int = 100,
-        passes: int = 1,
-        proposes_best: bool = False,
-    ) -> None:
-        super().__init__(
-            "linf",
-            epsilon,
-            loss,
-            ranking=ranking,
-            seed=seed,
-            attempts=attempts,
-            iterations=iterations,
-            passes=passes,
-            proposes_best=proposes_best,
-        )
-        self.norm = "l1"
+    def __post_init__(self) -> None:
+        super().__post_init__()
         # Each stage evaluates the point that it starts from, too.
-        ends = torch.tensor([round(share * iterations) + 1 for _, share in _STAGES]).cumsum(0)
+        ends = torch.tensor([round(share * self.iterations) + 1 for _, share in _STAGES]).cumsum(0)
         self.steps = int(ends[-1])
         self._last_of_stage = torch.zeros(self.steps, dtype=torch.bool).index_fill(0, ends - 1, True)
         stage = torch.bucketize(torch.arange(1, self.steps + 1), ends)
-        self._radius_after = epsilon * torch.tensor([radius for radius, _ in (*_STAGES[1:], _STAGES[-1])])[stage]
+        self._radius_after = self.epsilon * torch.tensor([radius for radius, _ in (*_STAGES[1:], _STAGES[-1])])[stage]
 
     def start(self, lanes: Lanes) -> ApgdL1Lanes:
         """A random point of the largest ball, within [0, 1]."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
@@ -151,25 +150,29 @@ class AutoAttack:
     ) -> Stepper[Any]:
         targets = min(_MOST_TARGETS[self.norm], ranking.shape[1] - 1)
         passes = _GRADIENTS_WHEN_RANDOMIZED if self.randomized else 1
+        apgd = ApgdL1 if self.norm == "l1" else Apgd
         if member == "apgd-t":
-            return self._apgd(epsilon, "dlr-targeted", ranking=ranking, seed=seed, attempts=targets, passes=passes)
+            return apgd(self.norm, epsilon, "dlr-targeted", ranking=ranking, seed=seed, attempts=targets, passes=passes)
         if member in ("apgd-ce", "apgd-dlr"):
             loss: ApgdLoss = "ce" if member == "apgd-ce" else "dlr"
             restarts = 1 if self.randomized or member != "apgd-ce" else _RESTARTS[self.norm]
             # Whatever the last member finds is the judge's to try; those before it leave a sample to the next.
             best = self.randomized and member == self._members[-1]
-            return self._apgd(
-                epsilon, loss, ranking=ranking, seed=seed, attempts=restarts, passes=passes, proposes_best=best
+            return apgd(
+                self.norm,
+                epsilon,
+                loss,
+                ranking=ranking,
+                seed=seed,
+                attempts=restarts,
+                passes=passes,
+                proposes_best=best,
             )
         assert self.norm != "l1"
         if member == "fab-t":
             return Fab(self.norm, epsilon, ranking=ranking, attempts=targets)
         rows = self.batch_size // count_workers(ranking.device, min(self.batch_size, len(ranking)))
         return Square(self.norm, epsilon, seed=seed, batch_size=rows, approximate=approximate)
-
-    @property
-    def _apgd(self) -> Callable[..., Apgd]:
-        return ApgdL1 if self.norm == "l1" else functools.partial(Apgd, self.norm)
 
 
 def _report(progress: Progress, finished: float, share: float, robust: float, part: float, unbroken: float) -> None:

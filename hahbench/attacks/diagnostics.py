@@ -244,10 +244,8 @@ class _Probe:
         ranking = _logits(model, samples.images).argsort(dim=1, descending=True)
         # Unlike cross-entropy, the difference of logits ratio does not underflow; it needs three classes.
         loss: Literal["dlr", "ce"] = "dlr" if ranking.shape[1] > 2 else "ce"
-        radius = radii * self.epsilon
-        if self.norm == "l1":
-            return ApgdL1(radius, loss, ranking=ranking, seed=self.seed, iterations=iterations)
-        return Apgd(self.norm, radius, loss, ranking=ranking, seed=self.seed, iterations=iterations)
+        apgd = ApgdL1 if self.norm == "l1" else Apgd
+        return apgd(self.norm, radii * self.epsilon, loss, ranking=ranking, seed=self.seed, iterations=iterations)
 
 
 def _unbounded(model: nn.Module, probed: Samples, seed: int) -> Iterator[str]:
