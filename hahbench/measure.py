@@ -15,6 +15,8 @@ from hahbench.spec import NORMS, Norm
 VERSION = "1"
 """Of the judge; raised when what it finds of the same candidates changes."""
 
+# Images predicted together.
+_BATCH_SIZE = 256
 _RELATIVE_TOLERANCE = 1e-5
 _PIXEL_ROUND_OFF = 2.0**-23
 
@@ -29,7 +31,6 @@ def judge(
     worst_case: bool,
     seconds: float,
     clean_pred: np.ndarray | None = None,
-    batch_size: int = 256,
 ) -> pd.DataFrame:
     """What an attack achieved, whatever it says.
 
@@ -49,7 +50,6 @@ def judge(
             the prediction on the candidate.
         seconds: wall time of the whole attack.
         clean_pred: (N,), what ``predict`` gave for the clean images, where that has been asked already.
-        batch_size: images predicted together.
 
     Returns:
         An outcome table. The norms are 0 where the clean image is already wrong, infinite where the candidate is
@@ -65,10 +65,10 @@ def judge(
             f"for images {tuple(samples.images.shape)}"
         )
     if clean_pred is None:
-        clean_pred = predict(model, samples, batch_size)
+        clean_pred = predict(model, samples)
     model.eval()
     columns: dict[str, list[np.ndarray]] = {name: [] for name in ("adv_pred", *NORMS)}
-    for rows in torch.split(torch.arange(len(samples)), batch_size):
+    for rows in torch.split(torch.arange(len(samples)), _BATCH_SIZE):
         clean = samples.images[rows].float()
         adversarial, rejected, norms = _accepted(clean, candidates.images[rows].to(clean.device), norm, epsilon)
         before = clean_pred[rows.numpy()]
@@ -96,10 +96,10 @@ def judge(
     )
 
 
-def predict(model: nn.Module, samples: Samples, batch_size: int = 256) -> np.ndarray:
+def predict(model: nn.Module, samples: Samples) -> np.ndarray:
     """The class of each clean image, (N,), as the judge sees it; -1 where a logit is NaN."""
     model.eval()
-    return np.concatenate([_predict(model, images.float()) for images in torch.split(samples.images, batch_size)])
+    return np.concatenate([_predict(model, images.float()) for images in torch.split(samples.images, _BATCH_SIZE)])
 
 
 def _accepted(

@@ -20,6 +20,8 @@ from hahbench.attacks.projections import per_image, unit
 # The window's area halves after these queries out of 10,000; the budget scales them.
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 _SCHEDULE_LENGTH = 10_000
+# Of the image, what the first windows cover: p in the paper.
+_FIRST_FRACTION = 0.8
 _TILES_ACROSS = 5
 # Of the range of the logits: below it a margin in bfloat16 is not trusted. It is twice the largest error measured on
 # 512 images of CIFAR-10 (VGG-16), 0.011; the median is 0.0015.
@@ -57,13 +59,13 @@ class Square:
         epsilon: its radius.
         seed: of the random draws.
         queries: proposals per sample, after the start.
-        first_fraction: of the image that the first windows cover, p in the paper.
-        attempts: restarts.
         batch_size: proposals made at once. With fewer lanes the next ones of each are tried too, and those after one
             that is kept are thrown away, so that results do not depend on it.
         approximate: a faster model that gives nearly the same logits, which is asked first; the model itself answers
             wherever a sample may be broken.
     """
+
+    attempts = 1
 
     def __init__(
         self,
@@ -72,18 +74,15 @@ class Square:
         *,
         seed: int,
         queries: int = 5000,
-        first_fraction: float = 0.8,
-        attempts: int = 1,
         batch_size: int = 1,
         approximate: nn.Module | None = None,
     ) -> None:
         self.norm, self.epsilon, self.seed = norm, epsilon, seed
-        self.queries, self.first_fraction = queries, first_fraction
-        self.batch_size, self.approximate = batch_size, approximate
+        self.queries, self.batch_size, self.approximate = queries, batch_size, approximate
         # How many of the proposals are kept, lately: it decides how many are made at once, and no result.
         self.kept_share = 1.0
         # The start is evaluated too.
-        self.steps, self.attempts = queries + 1, attempts
+        self.steps = queries + 1
 
     def start(self, lanes: Lanes) -> SquareLanes:
         """Vertical stripes for l_inf, a grid of bumps for l2: sections 3.2 and 3.3."""
@@ -183,7 +182,7 @@ class Square:
 
     def _window_sizes(self, height: int, width: int) -> tuple[int, ...]:
         """0, then the sides of the windows, falling."""
-        fractions = (self.first_fraction / 2**halvings for halvings in range(len(_HALVINGS) + 1))
+        fractions = (_FIRST_FRACTION / 2**halvings for halvings in range(len(_HALVINGS) + 1))
         sizes = [round(math.sqrt(fraction * height * width)) for fraction in fractions]
         if self.norm == "l2":
             sizes = [max(size, 3) // 2 * 2 + 1 for size in sizes]
