@@ -18,7 +18,7 @@ from hahbench.device import full_float32, seeded
 from hahbench.errors import HahbenchError
 from hahbench.outcome import Candidates, Samples
 from hahbench.plan import Job
-from hahbench.registry import one_line
+from hahbench.registry import FOREIGN_ERRORS, one_line
 from hahbench.verdict import verdict_from
 
 _FEWEST_TO_EXAMINE = 2
@@ -67,7 +67,7 @@ def attack_and_judge(
             )
     except HahbenchError:
         raise
-    except Exception as error:
+    except FOREIGN_ERRORS as error:
         raise HahbenchError(
             f"model {cell.model!r} under attack {cell.attack.name!r}: {one_line(error)}; "
             "the cells finished before are kept"
@@ -100,7 +100,7 @@ def verdict_on(job: Job, samples: Samples, outcomes: pd.DataFrame, models: Mappi
                 )
             else:
                 return ""
-    except Exception as error:
+    except FOREIGN_ERRORS as error:
         # What the attack found must not be lost over a probe.
         reasons = [f"the diagnostics raised {one_line(error)}"]
     return verdict_from(reasons)

@@ -20,7 +20,7 @@ from hahbench.models.load import copy_of
 from hahbench.models.ready import make_ready
 from hahbench.outcome import Samples
 from hahbench.plan import Job, code_version
-from hahbench.registry import one_line
+from hahbench.registry import FOREIGN_ERRORS, one_line
 from hahbench.spec import Cell, ModelCard
 
 
@@ -129,7 +129,7 @@ def _classes(model: nn.Module, samples: Samples, name: str) -> int:
     try:
         with torch.no_grad():
             logits = model(samples.images[:1].clone())
-    except Exception as error:
+    except FOREIGN_ERRORS as error:
         given = f"float32 images {tuple(samples.images[:1].shape)} on {samples.images.device}"
         raise HahbenchError(f"model {name!r}: {given} make it raise {one_line(error)}") from error
     if isinstance(logits, Tensor) and logits.ndim == 2:

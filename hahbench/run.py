@@ -26,7 +26,7 @@ from hahbench.device import device_name, full_float32
 from hahbench.errors import HahbenchError
 from hahbench.outcome import EXAMPLE_COLUMNS, Samples
 from hahbench.plan import Job, ReadyModel, check_cards, check_trained_on, plan
-from hahbench.registry import one_line
+from hahbench.registry import FOREIGN_ERRORS, one_line
 from hahbench.spec import AttackSpec, Cell, Exhibit, ExhibitKind, ModelCard, digest
 from hahbench.store import Store
 from hahbench.verdict import doubt_in
@@ -292,7 +292,7 @@ class _PartRun:
             return exhibits.adversarial_examples(samples, candidates, outcomes, norm, self.images.classes)
         except HahbenchError:
             raise
-        except Exception as error:
+        except FOREIGN_ERRORS as error:
             raise HahbenchError(
                 f"model {exhibit.model!r}: {exhibit.kind}: {one_line(error)}; the cells are kept"
             ) from error

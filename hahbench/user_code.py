@@ -9,7 +9,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from hahbench.errors import CatalogError, HahbenchError
-from hahbench.registry import one_line
+from hahbench.registry import FOREIGN_ERRORS, one_line
 from hahbench.spec import digest
 
 _imported_from: list[str] = []
@@ -37,7 +37,7 @@ def run_file(path: Path) -> types.ModuleType:
         spec.loader.exec_module(module)
     except HahbenchError:
         raise
-    except (Exception, SystemExit) as error:
+    except FOREIGN_ERRORS as error:
         said = f"{path}: running it raised {one_line(error)}"
         if isinstance(error, ImportError) and "no known parent package" in str(error):
             package = path.parent.name

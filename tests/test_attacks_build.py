@@ -71,6 +71,11 @@ def test_a_mistake_is_named(kind: str, norm: Norm | None, params: dict[str, Any]
     assert "\n" not in str(caught.value)
 
 
+def test_the_names_of_corruptions_are_kept_for_them() -> None:
+    with pytest.raises(HahbenchError, match="names that begin with 'corruption' are for corruptions; choose another"):
+        build_attack(AttackSpec("corruption-aware", "pgd", "linf", (0.1,)))
+
+
 @pytest.mark.parametrize(
     ("kind", "norm", "levels", "message"),
     [

@@ -30,6 +30,20 @@ def weight_normed() -> torch.nn.Module:
         return torch.nn.utils.weight_norm(torch.nn.Linear(3072, 10))
 
 
+class Leaving(torch.nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        raise SystemExit("no licence")
+
+
+class Small(torch.nn.Module):
+    """On a device without room for more than two images."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 2:
+            raise MemoryError("too many")
+        return images.flatten(1)[:, :10]
+
+
 @pytest.fixture(scope="module")
 def oracle() -> LinearOracle:
     return linear_oracle(30)
@@ -125,6 +139,11 @@ def test_a_broken_convention_is_warned_of_at_the_line_that_called(oracle: Linear
         ({"images": np.zeros((2, 3, 32, 32))}, "images: ndarray; allowed: a torch.Tensor"),
         ({"labels": [0, 1]}, "labels: list; allowed: a torch.Tensor"),
         ({"model": torch.nn.Conv2d(1, 10, 32)}, r"float32 images \(1, 3, 32, 32\) on cpu make it raise RuntimeError"),
+        ({"model": Leaving()}, r"float32 images \(1, 3, 32, 32\) on cpu make it raise SystemExit: no licence"),
+        (
+            {"model": Small(), "images": torch.rand(8, 3, 32, 32), "labels": torch.zeros(8, dtype=torch.int64)},
+            r"model 'Small': images \(8, 3, 32, 32\) make it raise MemoryError: too many",
+        ),
     ],
 )
 def test_what_is_not_allowed_is_said(oracle: LinearOracle, change: dict[str, Any], message: str) -> None:

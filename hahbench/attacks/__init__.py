@@ -42,6 +42,9 @@ def build_attack(spec: AttackSpec) -> Attack:
     kind = ATTACK_KINDS[spec.kind]
     where = f"attack {spec.name!r} (kind {spec.kind!r})"
     hints = _field_types(kind)
+    if spec.name.startswith("corruption") and not spec.kind.startswith("corruption"):
+        # Reports would take its scores for those of a corruption.
+        raise HahbenchError(f"{where}: names that begin with 'corruption' are for corruptions; choose another")
     takes_norm = "norm" in hints
     if spec.norm is not None and not takes_norm:
         raise HahbenchError(f"{where}: norm {spec.norm!r} is given, but this kind has no norm")

@@ -17,6 +17,7 @@ from hahbench.device import has_fast_bfloat16
 from hahbench.logits import moved
 from hahbench.models.layers import ImplicitNormConv2d, RegularBlock
 from hahbench.models.vgg import VGG
+from hahbench.registry import FOREIGN_ERRORS
 
 _LOGIT_TOLERANCE = 1e-5
 _GRADIENT_TOLERANCE = 0.01
@@ -86,7 +87,7 @@ def prepare(model: nn.Module, images: Tensor) -> PreparedModel:
         plain.depends_on_batch = int(moved(once[:_ASKED_ALONE], alone.unsqueeze(0)).sum()) > 1
         prepared = PreparedModel(copy.deepcopy(model).requires_grad_(False), torch.contiguous_format)
         wanted, gradients = _logits_and_gradients(prepared, images)
-    except Exception:
+    except FOREIGN_ERRORS:
         # Any module may be given; what cannot be copied or has no gradient is attacked as it is.
         return plain
     if plain.is_random or not _agree(once, wanted):
@@ -96,7 +97,7 @@ def prepare(model: nn.Module, images: Tensor) -> PreparedModel:
         try:
             changed = change(prepared)
             found, its_gradients = _logits_and_gradients(changed, images)
-        except Exception:
+        except FOREIGN_ERRORS:
             # Nor must a change fit every module.
             continue
         if _agree(found, wanted) and _same_gradients(its_gradients, gradients):
@@ -105,7 +106,7 @@ def prepare(model: nn.Module, images: Tensor) -> PreparedModel:
     if has_fast_bfloat16(images.device):
         try:
             prepared.low_precision = _in_low_precision(prepared, images, wanted, gradients)
-        except Exception:
+        except FOREIGN_ERRORS:
             # Nor bfloat16, which NumPy lacks.
             return prepared
     return prepared

@@ -7,10 +7,12 @@ import warnings
 from torch import nn
 
 from hahbench.device import full_float32
+from hahbench.errors import ModelError
 from hahbench.models.conventions import PROBED, broken_conventions
 from hahbench.models.load import check_classifier
 from hahbench.models.prepare import PreparedModel, prepare
 from hahbench.outcome import Samples
+from hahbench.registry import FOREIGN_ERRORS, one_line
 
 TRIED = 64
 """Samples that a model is tried on."""
@@ -26,14 +28,20 @@ def make_ready(model: nn.Module, samples: Samples, classes: int, name: str) -> P
         name: of the model, for messages.
 
     Raises:
-        ModelError: as for ``check_classifier``.
+        ModelError: as for ``check_classifier``; or more images make the model raise.
     """
     some = samples[:TRIED]
     with full_float32():
         check_classifier(model, some.images[:2], classes, name)
         # Batches shrink to one image before an attack ends.
         check_classifier(model, some.images[:1], classes, name)
-        for sign in broken_conventions(model, some.images[:PROBED], some.labels[:PROBED]):
+        probed = some[:PROBED]
+        try:
+            signs = broken_conventions(model, probed.images, probed.labels)
+        except FOREIGN_ERRORS as error:
+            given = tuple(probed.images.shape)
+            raise ModelError(f"model {name!r}: images {given} make it raise {one_line(error)}") from error
+        for sign in signs:
             # Of the line that called evaluate or plan: between are evaluate and its decorator, or plan and _made_ready.
             warnings.warn(f"model {name!r} {sign}", stacklevel=4)
         return prepare(model, some.images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import json
 
 import pandas as pd
 
@@ -54,6 +55,7 @@ def caption(
         f"- Data: {escape(str(newest['dataset']))} ({escape(str(newest['source']))}), "
         f"the first {newest['n']} test samples, digest {newest['data_digest'][:8]}.",
         f"- Seeds: {_seeds(cells[shown_cells])}.",
+        *_parameters(cells[shown_cells]),
         *(f"- {_EXPLAINED[metric]}" for metric in shown["metric"].unique()),
     ]
     corrupted = cells[cells["kind"].str.startswith("corruption") & shown_cells]
@@ -75,6 +77,18 @@ def verdicts_section(shown: pd.DataFrame) -> str:
     if rows.empty:
         return ""
     return "\n\n".join(["## Verdicts", _VERDICTS, markdown.table(rows)])
+
+
+def _parameters(cells: pd.DataFrame) -> list[str]:
+    """A line with the parameters of each attack that has any; what a corruption is says its name."""
+    attacks: dict[str, list[str]] = collections.defaultdict(list)
+    given = cells[~cells["kind"].str.startswith("corruption") & (cells["params"] != "{}")]
+    for name, params in given.groupby("attack")["params"].last().items():
+        said = json.loads(params).items()
+        text = ", ".join(f"{key} {'+'.join(value) if isinstance(value, list) else value}" for key, value in said)
+        attacks[text].append(str(name))
+    texts = [f"{text} of {', '.join(names)}" for text, names in attacks.items()]
+    return [f"- Parameters: {escape('; '.join(texts))}."] if texts else []
 
 
 def _seeds(cells: pd.DataFrame) -> str:

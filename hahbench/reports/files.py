@@ -10,6 +10,10 @@ from tabulate import tabulate
 
 from hahbench.atomic import replacing
 
+_TO_INPUT = (
+    r"\resizebox{{\textwidth}}{{!}}{{\input{{{name}}}}}, with the packages amssymb, booktabs, graphicx and makecell"
+)
+
 
 def write_text(path: Path, text: str) -> Path:
     """Write text, and give its path back.
@@ -36,7 +40,7 @@ def write_csv(path: Path, numbers: pd.DataFrame) -> Path:
 def write_latex(path: Path, title: str, caption: str, text: pd.DataFrame) -> Path:
     """Write a table to be input, with the title and caption as comments, and give its path back.
 
-    It needs the packages booktabs and, for the ∞ of a norm, amssymb.
+    What the paper has stands below what is ours.
 
     Raises:
         OSError: the file cannot be written.
@@ -44,5 +48,7 @@ def write_latex(path: Path, title: str, caption: str, text: pd.DataFrame) -> Pat
     rows = tabulate(text, headers="keys", showindex=False, disable_numparse=True, tablefmt="latex_booktabs")
     # A hyphen before a number is a minus.
     rows = re.sub(r"(?<![\w-])-(?=\d)", "$-$", rows).replace("∞", r"$\infty$")
-    comments = "".join(f"% {line}\n" for line in [title, *caption.splitlines()] if line)
+    rows = re.sub(r"(?<=& )([^&]+), (paper [\d.]+(?: \([^)]*\))?)", r"\\makecell[l]{\1\\\\\2}", rows)
+    lines = [title, _TO_INPUT.format(name=path.stem), *caption.splitlines()]
+    comments = "".join(f"% {line}\n" for line in lines if line)
     return write_text(path, comments + rows + "\n")

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import pandas as pd
 
 from hahbench.errors import HahbenchError
-from hahbench.registry import Registry, one_line
+from hahbench.registry import FOREIGN_ERRORS, Registry, one_line
 
 Report: TypeAlias = Callable[[pd.DataFrame, pd.DataFrame, Path], Iterable[Path]]
 """Called with the cells and outcomes, as the store gives them, and a folder to write to; returns the files written."""
@@ -41,6 +41,6 @@ def write_plugin_reports(cells: pd.DataFrame, outcomes: pd.DataFrame, out: Path)
             paths += [Path(path) for path in report(cells.copy(), outcomes.copy(), folder)]
         except HahbenchError as error:
             warnings.warn(f"report {name!r} is skipped: {error}", stacklevel=2)
-        except Exception as error:
+        except FOREIGN_ERRORS as error:
             warnings.warn(f"report {name!r} is skipped: {one_line(error)}", stacklevel=2)
     return paths

@@ -209,7 +209,7 @@ def _write_figures(
     page = markdown.page(
         "Figures",
         *figures.sections,
-        captions.caption(of.cells, of.scores[of.scores["metric"] == "accuracy"], of.command),
+        captions.caption(of.cells, of.scores.assign(metric="accuracy"), of.command),
         missing_section(figures.absent.assign(value=float("nan")), of.commands),
     )
     return figures.drawn, [files.write_text(of.folder / "figures.md", page), *figures.paths]

@@ -25,6 +25,7 @@ from hahbench.reports.figures import (
     sparsity,
     style,
 )
+from hahbench.reports.files import write_csv
 from hahbench.spec import ExhibitKind, name_without_folder
 
 _PUBLISHABLE = "shapes"
@@ -135,25 +136,38 @@ class _Files:
         }
 
     def add(
-        self, stem: str, title: str, text: str, figure: Figure, models: Iterable[str], note: str | None = None
+        self,
+        stem: str,
+        title: str,
+        text: str,
+        figure: Figure,
+        models: Iterable[str],
+        note: str | None = None,
+        numbers: pd.DataFrame | None = None,
     ) -> None:
-        """Write a figure that shows ``models``, by display name; a ``note`` follows the text, both plain."""
+        """Write a figure that shows ``models``, by display name; a ``note`` follows the text, both plain.
+
+        What it shows is written as ``numbers``, where the tables do not have it.
+        """
         png, pdf = style.save(figure, self.folder / stem)
         self.paths += [png, pdf]
+        if numbers is not None:
+            self.paths.append(write_csv(png.with_suffix(".csv"), numbers))
         self.drawn.append(Drawn(title, png, frozenset(models), f"{text} {note}" if note else text))
         text = f"{text} {escape(note)}" if note else text
         title, files = escape(title), self.folder.name
         self.sections.append(f"## {title}\n\n![{title}]({files}/{png.name})\n\n{text} [PDF]({files}/{pdf.name})")
 
-    def add_local(self, stem: str, title: str, text: str, figure: Figure, models: Iterable[str]) -> None:
-        """Write a figure that is not for publication, into a folder that git ignores."""
+    def add_local(self, title: str, text: str, figures: Mapping[str, Figure]) -> None:
+        """Write figures, by their stems, that are not for publication, into a folder that git ignores."""
         local = self.folder / "local"
         with replacing(local / ".gitignore") as temporary:
             temporary.write_text("*\n", encoding="utf-8")
-        self.paths += style.save(figure, local / stem)
+        for stem, figure in figures.items():
+            self.paths += style.save(figure, local / stem)
         self.sections.append(
-            f"## {escape(title)}\n\n{text} It shows images of the data set, so it is not for publication and lies in "
-            f"`{self.folder.name}/local`, which git ignores."
+            f"## {escape(title)}\n\n{text} They show images of the data set, so they are not for publication, and lie "
+            f"in `{self.folder.name}/local`, which git ignores."
         )
 
 
@@ -172,14 +186,15 @@ def _write_activations(files: _Files, results: Results, models: pd.DataFrame) ->
         "The ratio of the l1 to the l2 norm over the channels, averaged over the locations and mapped linearly to "
         f"[0, 1]; means over the samples with their 95 % intervals. {_BESIDE}"
     )
-    files.add("figure2-sparsity", title2, text, sparsity.draw(sparsity.sparsity(activations), shown), shown, note)
+    points = sparsity.sparsity(activations)
+    files.add("figure2-sparsity", title2, text, sparsity.draw(points, shown), shown, note, points)
     text = (
         f"Eq. 6 of the paper under Gaussian noise of standard deviation {NOISE_STD:g}, with 95 % intervals over the "
         f"samples; the noisy images are clipped to [0, 1]. {_BESIDE}"
     )
     points = signal_to_noise.signal_to_noise(activations)
     figure = signal_to_noise.draw(points, shown)
-    files.add("figure3b-signal-to-noise", title3b, text, figure, shown, note)
+    files.add("figure3b-signal-to-noise", title3b, text, figure, shown, note, points)
 
 
 def _write_noise(files: _Files, results: Results, models: pd.DataFrame) -> None:
@@ -268,12 +283,17 @@ def _write_examples(files: _Files, results: Results, models: pd.DataFrame) -> No
     shown = list(files.complete(title, models, ["adversarial-examples"]))
     found = results.shown("adversarial-examples")
     publishable = set(results.cells["dataset_argument"]) == {_PUBLISHABLE}
-    add = files.add if publishable else files.add_local
+    text = (
+        f"Of each model, the {EXAMPLES} samples that the smallest perturbations broke: the image that broke it and "
+        "the perturbation, scaled until its largest change is black or white. Norms in pixel values of [0, 1]; "
+        "l0 counts changed colour values."
+    )
+    local: dict[str, Figure] = {}
     for (attack, norm), part in found[found["display"].isin(shown)].groupby(["attack", "norm"]):
-        text = (
-            f"Of each model, the {EXAMPLES} samples that the smallest perturbations broke: the image that broke it and "
-            "the perturbation, scaled until its largest change is black or white. Norms in pixel values of [0, 1]; "
-            "l0 counts changed colour values."
-        )
-        figure = examples.draw(part, str(norm), shown)
-        add(f"examples-{attack}", f"{title}: {score_title(str(attack), None, 'accuracy')}", text, figure, shown)
+        stem, figure = f"examples-{attack}", examples.draw(part, str(norm), shown)
+        if publishable:
+            files.add(stem, f"{title}: {score_title(str(attack), None, 'accuracy')}", text, figure, shown)
+        else:
+            local[stem] = figure
+    if local:
+        files.add_local(title, text, local)
