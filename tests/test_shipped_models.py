@@ -56,9 +56,9 @@ def test_every_model_of_a_shipped_suite_has_weights() -> None:
     assert sorted(SHAPES) == sorted(f"shapes/{name}" for name in suites["quick"].models)
     of_paper = [model for suite, _ in catalog.resolve_suites("paper") for model in suite.models]
     # Figure 6 is of the plain attack on networks of one to five blocks; the paper has one reading of its loss.
-    again = ("HaH-release-loss", "HaH-seed-2023", "HaH-eighth-width")
+    again = ("HaH-release-loss", "HaH-seed-2023", "HaH-eighth-width", "HaH-eighth-width-100-epochs")
     others = {*(f"HaH-{blocks}-BPDA" for blocks in range(1, 6)), *again, *(f"{name}-BPDA" for name in again)}
-    others.add("Standard-eighth-width")
+    others |= {f"Standard-eighth-width{end}" for end in ("", "-100-epochs", "-jpeg-20")}
     assert sorted(CIFAR10) == sorted(f"cifar10/{name}" for name in {*of_paper, *others})
     for name in ("corruptions", "autoattack"):
         assert set(suites[name].models) <= set(of_paper)

@@ -47,7 +47,7 @@ def write_latex(path: Path, title: str, caption: str, text: pd.DataFrame) -> Pat
     """
     rows = tabulate(text, headers="keys", showindex=False, disable_numparse=True, tablefmt="latex_booktabs")
     # A hyphen before a number is a minus.
-    rows = re.sub(r"(?<![\w-])-(?=\d)", "$-$", rows).replace("∞", r"$\infty$")
+    rows = re.sub(r"(?<![\w-])-(?=\d)", "$-$", rows).replace("∞", r"$\infty$").replace(r"l\_inf", r"$\ell_\infty$")
     rows = re.sub(r"(?<=& )([^&]+), (paper [\d.]+(?: \([^)]*\))?)", r"\\makecell[l]{\1\\\\\2}", rows)
     lines = [title, _TO_INPUT.format(name=path.stem), *caption.splitlines()]
     comments = "".join(f"% {line}\n" for line in lines if line)
