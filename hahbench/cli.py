@@ -60,7 +60,7 @@ def main() -> None:
 def _print_error(text: str) -> None:
     # Where nobody reads on, the exit code has to say it.
     with contextlib.suppress(OSError):
-        print("hahbench:", text, file=sys.stderr)
+        print("hahbench:", text.rstrip(), file=sys.stderr)
 
 
 def _print_warning(message: Warning | str, *_: object) -> None:
