@@ -281,7 +281,7 @@ from hahbench.models.vgg import VGG, vgg16
 class HeldUp(VGG):
     def forward(self, images):
         is_noisy = (images[..., 1:] - images[..., :-1]).abs().mean() > 0.1
-        time.sleep(2 if is_noisy and len(images) == 40 else 0)
+        time.sleep(4 if is_noisy and len(images) == 40 else 0)
         return super().forward(images)
 
 def held_up(**params):
@@ -292,10 +292,10 @@ def held_up(**params):
 
 
 def test_within_a_budget_a_pass_that_was_held_up_takes_nothing_from_the_others(run: Run) -> None:
-    """Were each of FMN's 21 passes to take as long as those under the strongest noise, 8 samples would take 10 s."""
+    """Were each of FMN's 21 passes to take as long as those under the strongest noise, 8 samples would take 17 s."""
     Path("held.py").write_text(HELD_UP)
     Path("held.toml").write_text(OFF.replace("off:constant", "held:held_up"))
-    code, out, error = run("check", "--baseline", "b.json", "--model", "held.toml", "--store", "unused", "--budget", 12)
+    code, out, error = run("check", "--baseline", "b.json", "--model", "held.toml", "--store", "unused", "--budget", 30)
     assert code == 0, out + error
 
 
