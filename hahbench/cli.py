@@ -14,7 +14,7 @@ import warnings
 from contextlib import AbstractContextManager
 from math import inf
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TextIO
 
 import typer
 
@@ -43,6 +43,9 @@ def main() -> None:
     The exit code is 2 for both: 1, Python's own, is that of a regression.
     """
     warnings.showwarning = _print_warning  # type: ignore[assignment]
+    # They may have been closed before the process began.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Where these go to a file, Windows may give them an encoding without the sign of infinity.
@@ -61,6 +64,15 @@ def _print_error(text: str) -> None:
     # Where nobody reads on, the exit code has to say it.
     with contextlib.suppress(OSError):
         print("hahbench:", text.rstrip(), file=sys.stderr)
+
+
+def _print_unless_unread(text: str, stream: TextIO) -> None:
+    """Print where the exit code counts: 1, which Typer makes of a closed pipe, would be a regression."""
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        # Whoever reads has seen enough, as 'head' has.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _print_warning(message: Warning | str, *_: object) -> None:
@@ -245,8 +257,7 @@ def report(
     cells, outcomes = finished.read()
     exhibits = {kind: finished.read_exhibits(kind) for kind in EXHIBITS}
     records = finished.read_records()
-    # A path may hold bytes that no text can.
-    command = shlex.join(["hahbench", *sys.argv[1:]]).encode(errors="backslashreplace").decode()
+    command = shlex.join(["hahbench", *sys.argv[1:]])
     try:
         paths = write_reports(cells, outcomes, out, store=store, command=command, exhibits=exhibits, records=records)
     except OSError as error:
@@ -411,7 +422,7 @@ def check_baseline(
         why = _flat(error) if isinstance(error, HahbenchError) else one_line(error)
         pages.write_failure(str(baseline), why)
         if github:
-            print(render.github_annotation_of_failure(why), file=annotations)
+            _print_unless_unread(render.github_annotation_of_failure(why), annotations)
         if isinstance(error, SystemExit | EOFError | OSError):
             # Of these Typer makes exit codes that have another meaning here.
             raise HahbenchError(f"{baseline}: could not be checked: {why}") from error
@@ -425,14 +436,9 @@ def check_baseline(
             for table in render.tables(report):
                 console.print(table)
         shown = tables.get() + "\n".join(render.summary(report))
-    try:
-        print(shown)
-        if github:
-            print("\n".join(render.github_annotations(report)), file=annotations)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever reads has seen enough, as 'head' has; 1, which Typer makes of that, would be a regression.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _print_unless_unread(shown, sys.stdout)
+    if github:
+        _print_unless_unread("\n".join(render.github_annotations(report)), annotations)
     raise typer.Exit(report.exit_code)
 
 
@@ -511,7 +517,7 @@ def train_model(
     card = read_card(Path(model)) if model.endswith(".toml") else find_model(model)
     if width is not None:
         card = dataclasses.replace(card, params={**card.params, "width": width})
-    if seed is not None:
+    if seed is not None and card.train:
         card = dataclasses.replace(card, train={**card.train, "seed": seed})
     check_trainable(card, out)
     torch_device = choose_device(device)

@@ -15,13 +15,14 @@ from hahbench.attacks import build_attack
 from hahbench.attacks.base import Attack, ParticularAboutData
 from hahbench.data import ImageSet
 from hahbench.device import full_float32
-from hahbench.errors import HahbenchError
+from hahbench.errors import HahbenchError, ModelError
 from hahbench.models.conventions import PROBED
 from hahbench.models.load import load_model, model_digest
 from hahbench.models.prepare import PreparedModel
 from hahbench.models.ready import TRIED, make_ready
 from hahbench.models.record import model_record
 from hahbench.outcome import Samples
+from hahbench.registry import FOREIGN_ERRORS, one_line
 from hahbench.spec import AttackSpec, Cell, ModelCard, ModelRecord, digest
 
 
@@ -163,13 +164,23 @@ def _twins(models: Sequence[ReadyModel], images: ImageSet, device: torch.device)
     asked: list[tuple[ModelRecord, torch.Tensor]] = []
     for one in models:
         if one.record.network:
-            with full_float32(), torch.no_grad():
-                asked.append((one.record, one.model.eval()(some)))
+            # No more at once than it was tried on.
+            asked.append((one.record, torch.cat([_logits(one, part) for part in torch.split(some, PROBED)])))
     twins: dict[str, list[ModelRecord]] = {one.card.name: [] for one in models}
     for (record, logits), (other, of_other) in itertools.permutations(asked, 2):
         if record.network == other.network and torch.equal(logits, of_other):
             twins[record.model].append(other)
     return twins
+
+
+def _logits(one: ReadyModel, images: torch.Tensor) -> torch.Tensor:
+    try:
+        with full_float32(), torch.no_grad():
+            logits: torch.Tensor = one.model.eval()(images)
+    except FOREIGN_ERRORS as error:
+        given = tuple(images.shape)
+        raise ModelError(f"model {one.card.name!r}: images {given} make it raise {one_line(error)}") from error
+    return logits
 
 
 def code_version(attack: Attack) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -185,6 +186,44 @@ def viewing():
         "run", clean_suite, "--model", write(tmp_path / "view.py", text), "--store", tmp_path / "store"
     )
     assert code == 0, error
+
+
+def test_a_model_is_never_asked_more_at_once_than_it_was_tried_on(run: Run, clean_suite: Path, tmp_path: Path) -> None:
+    """As where a larger batch does not fit into memory."""
+    text = """
+from hahbench.models.vgg import VGG, vgg16
+class Limited(VGG):
+    def forward(self, images):
+        if len(images) > 40:
+            raise RuntimeError("out of memory")
+        return super().forward(images)
+def limited(**params):
+    network = vgg16(**params)
+    network.__class__ = Limited
+    return network
+"""
+    write(tmp_path / "limited_network.py", text)
+    card = write(tmp_path / "limited.toml", 'base = "shapes/Standard"\nloader = "limited_network:limited"')
+    code, _, error = run("run", clean_suite, "--model", card, "--store", tmp_path / "store")
+    assert code == 0, error
+
+
+def test_a_report_on_a_path_that_no_text_can_hold(run: Run, clean_suite: Path, tmp_path: Path) -> None:
+    store = tmp_path / os.fsdecode(b"st\xff")
+    assert run("run", clean_suite, "--store", store)[0] == 0
+    code, _, error = run("report", "--store", store, "--out", tmp_path / "out")
+    assert code == 0, error
+    page = (tmp_path / "out" / "shapes-n8" / "table1.md").read_text(encoding="utf-8")
+    assert page.count("st\\udcff") >= 2
+
+
+def test_a_seed_is_for_what_can_be_trained(run: Run, tmp_path: Path) -> None:
+    out = ["--out", tmp_path / "out"]
+    code, _, error = run("train", "Standard", "--seed", 10**23, *out)
+    assert (code, "train.seed must be a whole number from 0 to 2^63 - 1, not 1" in error) == (2, True)
+    card = write(tmp_path / "untrained.toml", 'loader = "hahbench.models.vgg:vgg16"')
+    code, _, error = run("train", card, "--seed", 3, *out)
+    assert (code, "has no [train] table" in error) == (2, True)
 
 
 def test_run_then_report(run: Run, clean_suite: Path, tmp_path: Path) -> None:

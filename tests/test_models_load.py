@@ -23,6 +23,7 @@ from torchvision.transforms import Normalize
 
 from hahbench.errors import ModelError
 from hahbench.models.load import build_model, check_classifier, load_model, model_digest, save_weights
+from hahbench.models.vgg import vgg16
 from hahbench.spec import ModelCard
 
 CARD = ModelCard(name="tiny", loader="hahbench.models.vgg:vgg16", params={"width": 1 / 64, "hah_blocks": 2})
@@ -341,6 +342,14 @@ def scaling(factor: float) -> Callable[[Tensor], Tensor]:
     return lambda images: images * factor
 
 
+def with_factor(factor: float, *, is_keyword: bool) -> Callable[[Tensor], Tensor]:
+    def scale(images: Tensor, *, by: float = factor if is_keyword else 1.0) -> Tensor:
+        return images * by
+
+    vars(scale)["factor"] = factor
+    return scale
+
+
 class Holding(nn.Module):
     """Keeps what it is given as a plain attribute."""
 
@@ -357,6 +366,8 @@ class Holding(nn.Module):
         (lambda: {"a", "b"}, lambda: {"a", "c"}),
         (lambda: torch.tanh, lambda: torch.relu),
         (lambda: scaling(0.5), lambda: scaling(0.6)),
+        (lambda: with_factor(0.5, is_keyword=True), lambda: with_factor(0.6, is_keyword=True)),
+        (lambda: with_factor(0.5, is_keyword=False), lambda: with_factor(0.6, is_keyword=False)),
         (lambda: lambda images: images + 1, lambda: lambda images: images + 2),
         (lambda: Settings(0.5), lambda: Settings(0.6)),
         (lambda: Settings(0.5).scale, lambda: Settings(0.6).scale),
@@ -366,6 +377,9 @@ class Holding(nn.Module):
         (lambda: functools.partial(torch.mul, long(0.5)), lambda: functools.partial(torch.mul, long(0.6))),
         (lambda: collections.deque([long(0.5)]), lambda: collections.deque([long(0.6)])),
         (lambda: pd.DataFrame({"a": long(0.5).numpy()}), lambda: pd.DataFrame({"a": long(0.6).numpy()})),
+        (lambda: pd.DataFrame({"a": [0.5]}), lambda: pd.DataFrame({"b": [0.5]})),
+        (lambda: pd.Series([1, 2], index=["cat", "dog"]), lambda: pd.Series([1, 2], index=["dog", "cat"])),
+        (lambda: torch.distributions.Normal(long(0.5), 1), lambda: torch.distributions.Normal(long(0.6), 1)),
         (lambda: np.array([long(0.5), "a"], dtype=object), lambda: np.array([long(0.6), "a"], dtype=object)),
         (lambda: [nn.LeakyReLU(0.5)], lambda: [nn.LeakyReLU(0.6)]),
         (lambda: [Scaled(0.5)], lambda: [Scaled(0.6)]),
@@ -390,10 +404,32 @@ def test_the_digest_follows_hooks_and_the_tensors_of_classes(monkeypatch: pytest
         model.register_forward_pre_hook(lambda _, images: (images[0] - mean,))
         return model_digest(SEQUENTIAL, model)
 
+    def digest_of_gradients(factor: float) -> str:
+        model = Holding(None)
+        model.register_full_backward_hook(lambda _, given, back: (factor * given[0],))  # type: ignore[index]
+        return model_digest(SEQUENTIAL, model)
+
     assert digest(0.5) == digest(0.5) != digest(0.6)
-    plain = model_digest(SEQUENTIAL, Holding(None))
-    monkeypatch.setattr(Holding, "mean", torch.tensor(0.5), raising=False)
-    assert plain != model_digest(SEQUENTIAL, Holding(None))
+    assert digest_of_gradients(0.5) == digest_of_gradients(0.5) != digest_of_gradients(0.6)
+    digests = {model_digest(SEQUENTIAL, Holding(None))}
+    for mean in (torch.tensor(0.5), [torch.tensor(0.5)], [torch.tensor(0.6)]):
+        monkeypatch.setattr(Holding, "mean", mean, raising=False)
+        digests.add(model_digest(SEQUENTIAL, Holding(None)))
+    assert len(digests) == 4
+
+
+def test_the_digest_follows_what_ones_own_loader_puts_on_a_shipped_network() -> None:
+    def digest(factor: float) -> str:
+        def darker(**params: Any) -> nn.Module:
+            network = vgg16(**params)
+            network.register_forward_pre_hook(lambda _, images: (images[0] * factor,))
+            return network
+
+        torch.manual_seed(0)
+        card = ModelCard("mine", darker, params={"width": 0.02})
+        return model_digest(card, build_model(card))
+
+    assert digest(0.5) == digest(0.5) != digest(0.6)
 
 
 def test_the_digest_ends_where_attributes_hold_each_other() -> None:

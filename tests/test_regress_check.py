@@ -205,9 +205,10 @@ def leaving(**params):
 """
 
 
-@pytest.mark.parametrize("leave", ["sys.exit(0)", "sys.exit(1)", "raise EOFError"])
-def test_a_model_that_ends_the_process_is_neither_fine_nor_a_regression(run: Run, leave: str) -> None:
-    name = f"leave_{len(leave)}"
+@pytest.mark.parametrize(
+    ("name", "leave"), [("leave_0", "sys.exit(0)"), ("leave_1", "sys.exit(1)"), ("leave_at_end", "raise EOFError")]
+)
+def test_a_model_that_ends_the_process_is_neither_fine_nor_a_regression(run: Run, name: str, leave: str) -> None:
     Path(f"{name}.py").write_text(LEAVING.replace("LEAVE", leave))
     Path(f"{name}.toml").write_text(OFF.replace("off:constant", f"{name}:leaving"))
     model = ["--model", f"{name}.toml"]
@@ -215,6 +216,34 @@ def test_a_model_that_ends_the_process_is_neither_fine_nor_a_regression(run: Run
     assert code == 2
     assert error.splitlines()[-1].startswith("hahbench: ")
     assert ElementTree.parse("l.xml").getroot().get("errors") == "1"
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), SystemExit(1), EOFError(), OSError(5, "input/output error")])
+def test_whatever_a_check_ends_in_is_not_taken_for_an_outcome(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def end(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("hahbench.regress.report.make_report", end)
+    code, out, said = run("check", "--baseline", "b.json")
+    assert (code, out) == (2, "")
+    assert said.startswith("hahbench: b.json: could not be checked: ")
+
+
+@pytest.mark.parametrize("closed", ["from the start", "by its reader"])
+@pytest.mark.parametrize("baseline", ["b.json", "no-such.json"])
+def test_results_that_nobody_reads_leave_the_exit_code_as_it_is(project: Path, closed: str, baseline: str) -> None:
+    command = [sys.executable, "-m", "hahbench", "check", "--baseline", baseline, "--store", "store", "--github"]
+    expected = 0 if baseline == "b.json" else 2
+    if closed == "from the start":
+        shell = ["sh", "-c", '"$@" >&-', "sh", *command]
+        assert subprocess.run(shell, cwd=project, stderr=subprocess.DEVNULL, check=False).returncode == expected
+        return
+    with subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as checking:
+        assert checking.stdout is not None
+        checking.stdout.close()
+    assert checking.returncode == expected
 
 
 def test_a_log_that_nobody_reads_makes_no_regression(project: Path) -> None:

@@ -150,6 +150,9 @@ def test_a_report_shows_every_figure_that_it_can(page: Path) -> None:
         "figures/local/examples-fmn-l2.png"
     }
     assert all((page.parent / link).is_file() for link in linked)
+    for figure in ("figure2-sparsity", "figure3b-signal-to-noise"):
+        assert f"figures/{figure}.csv" in linked
+        assert set(pd.read_csv(page.parent / "figures" / f"{figure}.csv")["display"]) == {"HaH", "Standard"}
     assert "Made with hahbench" in text
     assert "\n      hahbench report\n" in text
 

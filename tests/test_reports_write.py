@@ -121,6 +121,13 @@ def test_table1_sets_our_numbers_beside_the_published_ones(tmp_path: Path) -> No
     assert (tmp_path / "cifar10-jpeg-n10" / "table1.md").read_text(encoding="utf-8") == TABLE1_PAGE
 
 
+def test_a_caption_says_with_which_parameters_attacks_were_made(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"params": '{"members": ["apgd-ce", "apgd-t"], "sizes": [2, 4], "steps": 100}'}
+    Results().add("HaH", 2, **LINF, **given).write(tmp_path)
+    page = (tmp_path / "cifar10-jpeg-n10" / "table1.md").read_text(encoding="utf-8")
+    assert "\n- Parameters: members apgd-ce+apgd-t, sizes 2+4, steps 100 of apgd-linf.\n" in page
+
+
 def test_missing_cells_are_marked_and_come_with_their_command(tmp_path: Path) -> None:
     Results().add("HaH", 9).add("my net", 8, **NOISE).write(tmp_path)
     page = tmp_path / "cifar10-jpeg-n10" / "table1.md"

@@ -74,6 +74,7 @@ def test_the_message_says_what_was_given_and_what_is_allowed(train: dict[str, An
         ("milestones", [60, 80]),
         ("milestones", 0.6),
         ("seed", -1),
+        ("seed", 2**63),
         ("alphas", 0.1),
         ("alphas", [-0.1]),
         ("alphas", ["a"]),

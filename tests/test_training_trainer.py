@@ -328,8 +328,8 @@ def test_the_checkpoint_of_another_training_is_refused(card: ModelCard, given: d
     assert (tmp_path / "tiny-HaH.checkpoint.pt").read_bytes() == before
 
 
-def test_the_checkpoint_of_other_code_is_refused(tmp_path: Path) -> None:
-    """A mixture of two networks would have one log and one card."""
+def test_the_checkpoint_of_other_code_or_attributes_is_refused(tmp_path: Path) -> None:
+    """A mixture of two networks would have one log and one card; attributes may come from a file."""
     card = tmp_path / "edited.toml"
     card.write_text('loader = "edited_network:make"\n[train]\ncost = "standard"\nepochs = 2\n')
     script = """
@@ -341,19 +341,33 @@ card = this.catalog.read_card(Path(sys.argv[1]) / "edited.toml")
 this.trained(Path(sys.argv[1]), this.dataclasses.replace(card, name="mine"), on_epoch=lambda row: os._exit(3))
 """
 
-    def train_on(rate: float) -> subprocess.CompletedProcess[str]:
-        (tmp_path / "edited_network.py").write_text(
-            "from torch import nn\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 3))\n"
-            f"RATE = {rate}\n"
-        )
+    def train_on(rate: float, slope: float = 1.0) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "slope").write_text(str(slope))
+        (tmp_path / "edited_network.py").write_text(f"""
+from pathlib import Path
+from torch import nn
+RATE = {rate}
+def make():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3072, 3))
+    network.slope = float(Path(__file__).with_name("slope").read_text())
+    return network
+""")
         here = Path(__file__).parent
         command = [sys.executable, "-c", script, str(tmp_path), str(here)]
         environment = {**os.environ, "PYTHONPATH": str(here.parent)}
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
     assert train_on(0.2).returncode == 3
-    assert "of another model, its code, recipe, data set or number of epochs" in train_on(0.9).stderr
+    for other in (train_on(0.9), train_on(0.2, slope=0.5)):
+        assert "of another model, its code, recipe, data set, number of epochs, or version" in other.stderr
     assert train_on(0.2).returncode == 3
+
+
+def test_the_checkpoint_of_another_version_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "tiny-HaH.checkpoint.pt"
+    torch.save({"identity": "of another version", "rows": [{"epoch": 1}], "model": {}}, path)
+    with pytest.raises(HahbenchError, match="or version of hahbench; choose another --out"):
+        trained(tmp_path)
 
 
 def test_that_the_weights_of_a_card_are_not_used_is_said(finished: Path, tmp_path: Path) -> None:

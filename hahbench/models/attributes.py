@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
-_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
@@ -36,7 +36,7 @@ def attributes(model: nn.Module) -> list[list[object]]:
     """Each attribute of a model and of its modules, by its dotted name, in a form that is the same in every process.
 
     Parameters, buffers, registered modules, and what a compiled or traced program keeps for itself are left out. Hooks
-    of the forward pass count, and the tensors and arrays of the modules' classes. Functions count by their name and
+    count, and the tensors, arrays and containers of the modules' classes. Functions count by their name and
     their compiled code; objects by their attributes where their class has no repr of its own or is a dataclass, else by
     their repr.
     """
@@ -60,7 +60,8 @@ def _own(module: nn.Module) -> Iterator[tuple[str, object]]:
             yield name, hooks
     for cls in type(module).__mro__:
         for name, value in sorted(vars(cls).items()):
-            if isinstance(value, Tensor | np.ndarray):
+            is_data = isinstance(value, Tensor | np.ndarray | list | tuple | dict | collections.deque)
+            if is_data and not name.startswith("__"):
                 yield f"{cls.__qualname__}.{name}", value
 
 
@@ -94,7 +95,8 @@ def described(value: Any, inside: tuple[int, ...] = ()) -> object:
         return [[described(part, inside) for part in item] for item in value.items()]
     if hasattr(type(value), "to_numpy"):
         # A table or a column of pandas, whose repr leaves out what is in the middle.
-        return [type(value).__name__, described(value.to_numpy(), inside)]
+        labels = [getattr(value, "name", None), *getattr(value, "axes", ())]
+        return [type(value).__name__, described(value.to_numpy(), inside), described(labels, inside)]
     if isinstance(value, list | tuple | collections.deque):
         return [described(part, inside) for part in value]
     if isinstance(value, set | frozenset):
@@ -104,9 +106,12 @@ def described(value: Any, inside: tuple[int, ...] = ()) -> object:
     if isinstance(value, functools.partial):
         return [described(part, inside) for part in (value.func, value.args, value.keywords)]
     if isinstance(value, types.FunctionType):
-        around = [value.__defaults__, *_closure(value)]
+        around = [value.__defaults__, value.__kwdefaults__, vars(value), *_closure(value)]
         return [value.__qualname__, _compiled(value.__code__), described(around, inside)]
     kind: Any = type(value)
+    if isinstance(value, torch.distributions.Distribution):
+        # Its repr shows of its tensors no more than their shapes.
+        return [kind.__qualname__, described(vars(value), inside)]
     is_plain = kind.__repr__ is object.__repr__ or dataclasses.is_dataclass(kind) or kind is types.SimpleNamespace
     if is_plain and not isinstance(value, type) and not _is_of_torch(value):
         # Some that are not written in Python do not tell.

@@ -21,7 +21,7 @@ from hahbench.atomic import replacing
 from hahbench.errors import HahbenchError, ModelError
 from hahbench.models.attributes import attributes, tensor_bytes, without_addresses
 from hahbench.models.source_code import source_code
-from hahbench.models.vgg import VGG
+from hahbench.models.vgg import VGG, vgg16
 from hahbench.registry import FOREIGN_ERRORS, import_attribute, one_line
 from hahbench.spec import ModelCard, digest
 from hahbench.user_code import check_one_module_of_a_name
@@ -169,7 +169,7 @@ def model_digest(card: ModelCard, model: nn.Module) -> str:
         tensors.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         tensors.update(tensor_bytes(tensor))
     settings: object = without_addresses(repr(model))
-    if not isinstance(model, VGG):
+    if _loader(card) is not vgg16:
         # The attributes of hahbench's own follow from the card's params and the code.
         settings = [settings, attributes(model)]
     # Without the name of the loader's module, which for a user's file holds its path.

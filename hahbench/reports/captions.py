@@ -85,10 +85,14 @@ def _parameters(cells: pd.DataFrame) -> list[str]:
     given = cells[~cells["kind"].str.startswith("corruption") & (cells["params"] != "{}")]
     for name, params in given.groupby("attack")["params"].last().items():
         said = json.loads(params).items()
-        text = ", ".join(f"{key} {'+'.join(value) if isinstance(value, list) else value}" for key, value in said)
+        text = ", ".join(f"{key} {_joined(value)}" for key, value in said)
         attacks[text].append(str(name))
     texts = [f"{text} of {', '.join(names)}" for text, names in attacks.items()]
     return [f"- Parameters: {escape('; '.join(texts))}."] if texts else []
+
+
+def _joined(value: object) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _seeds(cells: pd.DataFrame) -> str:

@@ -22,7 +22,8 @@ def write_text(path: Path, text: str) -> Path:
         OSError: the file cannot be written.
     """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # A path may hold bytes that no text can.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     return path
 
 

@@ -80,13 +80,14 @@ class Checkpoint:
         remedy = "choose another --out, or delete it to train from the start"
         try:
             fields = torch.load(path, map_location="cpu", weights_only=True)
-            rows = tuple(EpochRow(**row) for row in fields.pop("rows"))
-            checkpoint = cls(rows=rows, **fields)
+            is_of_another = fields["identity"] != identity
         except Exception as error:
             # torch.load raises whatever its parser stumbles over.
             raise HahbenchError(f"checkpoint {path} cannot be read ({type(error).__name__}); {remedy}") from error
-        if checkpoint.identity != identity:
+        if is_of_another:
             raise HahbenchError(
-                f"checkpoint {path} is of another model, its code, recipe, data set or number of epochs; {remedy}"
+                f"checkpoint {path} is of another model, its code, recipe, data set, number of epochs, or version of "
+                f"hahbench; {remedy}"
             )
-        return checkpoint
+        rows = tuple(EpochRow(**row) for row in fields.pop("rows"))
+        return cls(rows=rows, **fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
@@ -83,9 +84,9 @@ def _not_allowed(card: ModelCard, key: str, value: object, allowed: str) -> Cata
     return CatalogError(f"model {card.name!r}: train.{key} must be {allowed}, not {value!r}")
 
 
-def _whole(least: int) -> Callable[[Any], int]:
+def _whole(least: int, most: float = math.inf) -> Callable[[Any], int]:
     def parse(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise ValueError
         return value
 
@@ -150,7 +151,7 @@ _VALUES: Mapping[str, tuple[Callable[[Any], Any], str]] = {
     "batch_size": (_whole(1), "a whole number of at least 1"),
     "lr": (_number(lambda lr: lr > 0), "a number above 0"),
     "milestones": (_milestones, "ascending fractions of the epochs, each above 0 and below 1, such as [0.6, 0.8]"),
-    "seed": (_whole(0), "a whole number of at least 0"),
+    "seed": (_whole(0, 2**63 - 1), "a whole number from 0 to 2^63 - 1"),
     "alphas": (_numbers(lambda alpha: alpha >= 0), "a list of numbers of at least 0, one for each HaH block"),
     "lambda": (_number(lambda weight: weight >= 0), "a number of at least 0"),
     "active_fraction": (_number(lambda fraction: 0 < fraction <= 1), "a number above 0 and at most 1"),

@@ -20,7 +20,7 @@ from torch.nn import functional
 from hahbench.atomic import replacing
 from hahbench.data.base import ImageSet
 from hahbench.errors import DataError, HahbenchError
-from hahbench.models.attributes import without_addresses
+from hahbench.models.attributes import attributes, without_addresses
 from hahbench.models.load import build_model, check_classifier, fastest_memory_format, model_code, save_weights
 from hahbench.registry import FOREIGN_ERRORS, one_line
 from hahbench.spec import ModelCard, digest
@@ -136,7 +136,7 @@ class _Training:
             torch.manual_seed(recipe.seed)
             model = build_model(card, len(dataset.classes)).eval()
         check_classifier(model, dataset.first(1).images, len(dataset.classes), card.name)
-        self.code = [without_addresses(repr(model)), *model_code(card, model)]
+        self.code = [without_addresses(repr(model)), attributes(model), *model_code(card, model)]
         self.memory_format = fastest_memory_format(model)
         self.model = model.to(device).to(memory_format=self.memory_format)
         with self._errors_in_one_line():

@@ -147,16 +147,19 @@ class _Files:
     ) -> None:
         """Write a figure that shows ``models``, by display name; a ``note`` follows the text, both plain.
 
-        What it shows is written as ``numbers``, where the tables do not have it.
+        Of ``numbers``, where the tables do not have them, those of these models are written beside it.
         """
         png, pdf = style.save(figure, self.folder / stem)
         self.paths += [png, pdf]
+        links = f"[PDF]({self.folder.name}/{pdf.name})"
         if numbers is not None:
-            self.paths.append(write_csv(png.with_suffix(".csv"), numbers))
+            csv = write_csv(png.with_suffix(".csv"), numbers[numbers["display"].isin(set(models))])
+            self.paths.append(csv)
+            links += f" [CSV]({self.folder.name}/{csv.name})"
         self.drawn.append(Drawn(title, png, frozenset(models), f"{text} {note}" if note else text))
         text = f"{text} {escape(note)}" if note else text
-        title, files = escape(title), self.folder.name
-        self.sections.append(f"## {title}\n\n![{title}]({files}/{png.name})\n\n{text} [PDF]({files}/{pdf.name})")
+        title = escape(title)
+        self.sections.append(f"## {title}\n\n![{title}]({self.folder.name}/{png.name})\n\n{text} {links}")
 
     def add_local(self, title: str, text: str, figures: Mapping[str, Figure]) -> None:
         """Write figures, by their stems, that are not for publication, into a folder that git ignores."""

@@ -23,9 +23,9 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from hahbench.atomic import replacing
 from hahbench.reports import display
 from hahbench.reports.drawn import Drawn
+from hahbench.reports.files import write_text
 from hahbench.reports.html.fragile import most_fragile
 from hahbench.spec import ModelRecord, digest
 from hahbench.verdict import doubt_in
@@ -76,11 +76,11 @@ def write_pages(
     """
     measured = _Measured(cells, outcomes, scores)
     kept = {(record.model, record.model_digest): record for record in records}
-    paths = [_write(folder / "leaderboard.html", _leaderboard_page(board))]
+    paths = [write_text(folder / "leaderboard.html", _leaderboard_page(board))]
     for model in board["models"]:
         record = kept.get((model["name"], model["digest"]))
         page = _model_page(board, model, record, measured, figures)
-        paths.append(_write(folder / _page_of(model), page))
+        paths.append(write_text(folder / _page_of(model), page))
     return paths
 
 
@@ -184,9 +184,3 @@ def _safe_link(link: str | None) -> str | None:
         return link if link and urlsplit(link).scheme in ("http", "https") else None
     except ValueError:
         return None
-
-
-def _write(path: Path, page: str) -> Path:
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return path
