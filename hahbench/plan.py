@@ -15,14 +15,13 @@ from hahbench.attacks import build_attack
 from hahbench.attacks.base import Attack, ParticularAboutData
 from hahbench.data import ImageSet
 from hahbench.device import full_float32
-from hahbench.errors import HahbenchError, ModelError
+from hahbench.errors import HahbenchError
 from hahbench.models.conventions import PROBED
-from hahbench.models.load import load_model, model_digest
+from hahbench.models.load import load_model, model_digest, raising_in_one_line
 from hahbench.models.prepare import PreparedModel
 from hahbench.models.ready import TRIED, make_ready
 from hahbench.models.record import model_record
 from hahbench.outcome import Samples
-from hahbench.registry import FOREIGN_ERRORS, one_line
 from hahbench.spec import AttackSpec, Cell, ModelCard, ModelRecord, digest
 
 
@@ -174,12 +173,8 @@ def _twins(models: Sequence[ReadyModel], images: ImageSet, device: torch.device)
 
 
 def _logits(one: ReadyModel, images: torch.Tensor) -> torch.Tensor:
-    try:
-        with full_float32(), torch.no_grad():
-            logits: torch.Tensor = one.model.eval()(images)
-    except FOREIGN_ERRORS as error:
-        given = tuple(images.shape)
-        raise ModelError(f"model {one.card.name!r}: images {given} make it raise {one_line(error)}") from error
+    with raising_in_one_line(one.card.name, images), full_float32(), torch.no_grad():
+        logits: torch.Tensor = one.model.eval()(images)
     return logits
 
 

@@ -401,6 +401,15 @@ def test_a_damaged_checkpoint_is_refused(damage: bytes, tmp_path: Path) -> None:
     one_line(error)
 
 
+def test_a_checkpoint_whose_log_is_damaged_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tiny-HaH.checkpoint.pt"
+    with pytest.raises(Stop):
+        trained(tmp_path, on_epoch=stop_after(1))
+    torch.save({**torch.load(path), "rows": [{"epoch": 1}]}, path)
+    with pytest.raises(HahbenchError, match=r"cannot be read \(TypeError\); choose another --out"):
+        trained(tmp_path)
+
+
 def test_a_trained_model_is_not_overwritten(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     with pytest.raises(HahbenchError, match="holds this model already; choose another --out, or delete it"):

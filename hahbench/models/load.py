@@ -8,7 +8,8 @@ import inspect
 import io
 import pickle
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,19 @@ def copy_of(model: nn.Module) -> nn.Module:
         ) from error
 
 
+@contextmanager
+def raising_in_one_line(name: str, images: Tensor) -> Iterator[None]:
+    """Turn what a model raises on images into an error of one line.
+
+    Raises:
+        ModelError: anything was raised.
+    """
+    try:
+        yield
+    except FOREIGN_ERRORS as error:
+        raise ModelError(f"model {name!r}: images {tuple(images.shape)} make it raise {one_line(error)}") from error
+
+
 def check_classifier(model: nn.Module, images: Tensor, classes: int, name: str) -> None:
     """Check that the model maps images to finite logits.
 
@@ -221,11 +235,8 @@ def check_classifier(model: nn.Module, images: Tensor, classes: int, name: str) 
             (N, classes).
     """
     given = images.clone()
-    try:
-        with torch.no_grad():
-            logits = model(given)
-    except FOREIGN_ERRORS as error:
-        raise ModelError(f"model {name!r}: images {tuple(images.shape)} make it raise {one_line(error)}") from error
+    with raising_in_one_line(name, images), torch.no_grad():
+        logits = model(given)
     if not torch.equal(given, images):
         # The next attack, or model, would be given what it left.
         raise ModelError(f"model {name!r}: writes into the images given, as x -= mean does; allowed: x = x - mean")

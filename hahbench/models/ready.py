@@ -7,12 +7,10 @@ import warnings
 from torch import nn
 
 from hahbench.device import full_float32
-from hahbench.errors import ModelError
 from hahbench.models.conventions import PROBED, broken_conventions
-from hahbench.models.load import check_classifier
+from hahbench.models.load import check_classifier, raising_in_one_line
 from hahbench.models.prepare import PreparedModel, prepare
 from hahbench.outcome import Samples
-from hahbench.registry import FOREIGN_ERRORS, one_line
 
 TRIED = 64
 """Samples that a model is tried on."""
@@ -36,11 +34,8 @@ def make_ready(model: nn.Module, samples: Samples, classes: int, name: str) -> P
         # Batches shrink to one image before an attack ends.
         check_classifier(model, some.images[:1], classes, name)
         probed = some[:PROBED]
-        try:
+        with raising_in_one_line(name, probed.images):
             signs = broken_conventions(model, probed.images, probed.labels)
-        except FOREIGN_ERRORS as error:
-            given = tuple(probed.images.shape)
-            raise ModelError(f"model {name!r}: images {given} make it raise {one_line(error)}") from error
         for sign in signs:
             # Of the line that called evaluate or plan: between are evaluate and its decorator, or plan and _made_ready.
             warnings.warn(f"model {name!r} {sign}", stacklevel=4)

@@ -80,14 +80,13 @@ class Checkpoint:
         remedy = "choose another --out, or delete it to train from the start"
         try:
             fields = torch.load(path, map_location="cpu", weights_only=True)
-            is_of_another = fields["identity"] != identity
+            if fields["identity"] == identity:
+                rows = tuple(EpochRow(**row) for row in fields.pop("rows"))
+                return cls(rows=rows, **fields)
         except Exception as error:
             # torch.load raises whatever its parser stumbles over.
             raise HahbenchError(f"checkpoint {path} cannot be read ({type(error).__name__}); {remedy}") from error
-        if is_of_another:
-            raise HahbenchError(
-                f"checkpoint {path} is of another model, its code, recipe, data set, number of epochs, or version of "
-                f"hahbench; {remedy}"
-            )
-        rows = tuple(EpochRow(**row) for row in fields.pop("rows"))
-        return cls(rows=rows, **fields)
+        raise HahbenchError(
+            f"checkpoint {path} is of another model, its code, recipe, data set, number of epochs, or version of "
+            f"hahbench; {remedy}"
+        )

@@ -149,14 +149,15 @@ class _Files:
 
         Of ``numbers``, where the tables do not have them, those of these models are written beside it.
         """
+        shown = frozenset(models)
         png, pdf = style.save(figure, self.folder / stem)
         self.paths += [png, pdf]
         links = f"[PDF]({self.folder.name}/{pdf.name})"
         if numbers is not None:
-            csv = write_csv(png.with_suffix(".csv"), numbers[numbers["display"].isin(set(models))])
+            csv = write_csv(png.with_suffix(".csv"), numbers[numbers["display"].isin(shown)])
             self.paths.append(csv)
             links += f" [CSV]({self.folder.name}/{csv.name})"
-        self.drawn.append(Drawn(title, png, frozenset(models), f"{text} {note}" if note else text))
+        self.drawn.append(Drawn(title, png, shown, f"{text} {note}" if note else text))
         text = f"{text} {escape(note)}" if note else text
         title = escape(title)
         self.sections.append(f"## {title}\n\n![{title}]({self.folder.name}/{png.name})\n\n{text} {links}")
